@@ -1,0 +1,61 @@
+# Everything that development needs. `make` alone lists the targets.
+# Needs python3 (3.11 or later, with venv), pip and GNU make; PYTHON= and VENV= choose others.
+
+PYTHON ?= python3
+VENV ?= .venv
+LOCK_FLAGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-from-lock
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup test demo format lock clean
+
+help: ## list the targets (the default)
+	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+	@echo "Settings: PYTHON=python3.13 (to make the environment with), VENV=folder (where it goes)"
+
+setup: $(STAMP) ## make the virtual environment (.venv) with everything that the lock file pins
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or later is needed as '$(PYTHON)'; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "error: '$(PYTHON)' has no venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "setup: the packages of requirements.lock, each checked against its hash (a minute or two)"
+	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@echo "setup: this project, editable"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@$(PIP) check
+	@touch $(STAMP)
+
+test: setup ## run every check: ruff, mypy, pytest with branch coverage
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest --cov --cov-report=term
+
+demo: setup ## show the whole system at work: load, crash, roll back, get caught
+	$(BIN)/pmap demo
+
+format: setup ## lay out the code and fix what ruff can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# On the oldest supported Python, because that one needs the most packages (backports).
+lock: setup ## pin pyproject.toml's requirements in requirements.lock (newer ones: LOCK_FLAGS=--upgrade)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "error: make the lock file with Python 3.11: make lock PYTHON=python3.11 VENV=/tmp/lock" >&2; exit 1; }
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe \
+	  --strip-extras --all-extras --all-build-deps --no-emit-options $(LOCK_FLAGS) \
+	  --output-file=requirements.lock pyproject.toml
+
+clean: ## remove the virtual environment, caches and reports
+	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
+	rm -rf build pmap.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov
+	rm -f .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

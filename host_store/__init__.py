@@ -1,0 +1,1 @@
+"""The host side: stores for encrypted records, the enclave process, the web server, the command line. Not trusted."""

@@ -1,0 +1,187 @@
+"""The entries of one namespace, counted, bounded, and scanned safely: what the persistent map stands on.
+
+Everything here is bytes: an *entry key* starts with the namespace. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Final
+
+from pmap.entries import Entries, successor
+from wire.errors import InvalidInput, LimitExceeded, MapFull
+from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_TRANSACTION_BYTES
+
+# Scans take keys in runs; the first is short, so that looking at the first few keys is cheap.
+_FIRST_RUN: Final = 16
+_LONGEST_RUN: Final = 1024
+
+Autocommit = Callable[[], AbstractContextManager[None]]
+"""Makes the transaction for one write: commits on a normal exit, aborts on an exception."""
+
+
+class CountedEntries:
+    """The entries under ``namespace``, of at most ``max_size`` bytes together.
+
+    ``length`` and ``size`` are kept up to date through writes and aborts, so the namespace must have no other
+    writer. ``version`` goes up whenever a key is added or removed. Found larger than ``max_size`` (the bound was
+    lowered), the entries may be read, and shrunk, but not grown.
+    """
+
+    __slots__ = (
+        "_autocommit",
+        "_entries",
+        "_noted",
+        "_overhead",
+        "first",
+        "length",
+        "live",
+        "max_size",
+        "namespace",
+        "past",
+        "size",
+        "version",
+    )
+
+    def __init__(self, entries: Entries, max_size: int, namespace: bytes, autocommit: Autocommit | None) -> None:
+        if max_size < 0:
+            raise InvalidInput(f"the size of a map is a number of bytes, at least 0, not {max_size}")
+        self._entries = entries
+        self._autocommit = autocommit
+        self._noted = b""  # see _note
+        # What an entry takes beside its bytes. The namespace is among those bytes but not counted.
+        self._overhead = ENTRY_OVERHEAD_BYTES - len(namespace)
+        self.live: dict[bytes, bytes] = entries.live
+        self.namespace = namespace
+        self.first, self.past = namespace, successor(namespace)
+        self.max_size = max_size
+        self.version = 0
+        keys = list(entries.scan(self.first, self.past))
+        self.length = len(keys)
+        self.size = self.length * self._overhead + sum(map(len, keys)) + sum(map(len, map(self.live.__getitem__, keys)))
+
+    # --- reading ---
+
+    def scan(self, low: bytes, high: bytes | None, reverse: bool = False) -> Iterator[bytes]:
+        """Entry keys with ``low <= key < high`` in order.
+
+        The iterator raises :class:`RuntimeError` if keys were added or removed since this call; values may be
+        replaced, and other namespaces written, meanwhile.
+        """
+        return self._scan(low, high, reverse, self.version)
+
+    def _scan(self, low: bytes, high: bytes | None, reverse: bool, version: int) -> Iterator[bytes]:
+        length = _FIRST_RUN
+        while version == self.version:
+            # In runs, because a long walk along the sorted keys would go astray when another namespace, which
+            # stands in the same lists, is written meanwhile: queued mail, files, the commit's own entries.
+            run = list(islice(self._entries.scan(low, high, reverse=reverse), length))
+            for entry in run:
+                yield entry
+                if version != self.version:
+                    break
+            else:
+                if len(run) < length:
+                    return
+                if reverse:
+                    high = run[-1]
+                else:
+                    low = run[-1] + b"\x00"  # the next key that there can be
+                length = min(2 * length, _LONGEST_RUN)
+        raise RuntimeError("keys were added or removed during the iteration")
+
+    # --- writing: in the open transaction, or else each call in one of its own ---
+
+    def put(self, entry: bytes, value: bytes) -> None:
+        """Write one entry.
+
+        Raises, and nothing was changed then: :class:`MapFull`; :class:`LimitExceeded` if the transaction would write
+        too much; :class:`InvalidInput` if there is none.
+        """
+        grows = self._growth(entry, value)
+        if grows > 0 and self.size + grows > self.max_size:
+            raise self._full(grows)
+        if self._entries.in_transaction:
+            self._put(entry, value, grows)
+        else:
+            with self._writing():
+                self._put(entry, value, grows)
+
+    def put_all(self, new: Mapping[bytes, bytes]) -> None:
+        """Write all of these entries; else as :meth:`put`."""
+        growths = [self._growth(entry, value) for entry, value in new.items()]
+        grows = sum(growths)
+        if grows > 0 and self.size + grows > self.max_size:
+            raise self._full(grows)
+        if new:
+            with self._writing():
+                self._check_fits(sum(map(len, new)) + sum(map(len, new.values())), len(new))
+                for (entry, value), growth in zip(new.items(), growths, strict=True):
+                    self._put(entry, value, growth)
+
+    def delete_all(self, doomed: list[bytes]) -> None:
+        """Remove entries that are there. Raises :class:`LimitExceeded`, :class:`InvalidInput`; then none is removed."""
+        if doomed:
+            with self._writing():
+                self._check_fits(sum(map(len, doomed)), len(doomed))
+                for entry in doomed:
+                    self._delete(entry)
+
+    def _growth(self, entry: bytes, value: bytes) -> int:
+        """How many bytes larger ``size`` is with ``value`` there."""
+        before = self.live.get(entry)
+        return len(value) - len(before) if before is not None else self._overhead + len(entry) + len(value)
+
+    def _full(self, grows: int) -> MapFull:
+        free = max(0, self.max_size - self.size)
+        return MapFull(f"this takes {grows} bytes more, but of the map's {self.max_size} bytes only {free} are free")
+
+    def _check_fits(self, written: int, entries: int) -> None:
+        # The entries check every write by itself; for all or none it has to be known before the first one.
+        written += entries * ENTRY_OVERHEAD_BYTES + self._entries._written_bytes
+        if written > MAX_TRANSACTION_BYTES:
+            raise LimitExceeded(f"a transaction may write {MAX_TRANSACTION_BYTES} bytes, and this makes {written}")
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """The open transaction, or one for this call."""
+        if self._entries.in_transaction:
+            return nullcontext()
+        if self._autocommit is None:
+            raise InvalidInput("no transaction is open; write inside a transaction")
+        return self._autocommit()
+
+    def _put(self, entry: bytes, value: bytes, grows: int) -> None:
+        self._note(entry)
+        added = entry not in self.live
+        self._entries.put(entry, value)
+        self.size += grows
+        if added:
+            self.length += 1
+            self.version += 1
+
+    def _delete(self, entry: bytes) -> None:
+        self._note(entry)
+        frees = self._overhead + len(entry) + len(self.live[entry])
+        self._entries.delete(entry)
+        self.size -= frees
+        self.length -= 1
+        self.version += 1
+
+    def _note(self, entry: bytes) -> None:
+        """Before ``entry`` is written: have an abort restore the counters."""
+        undo = self._entries._undo
+        assert undo is not None, "every write belongs to a transaction"
+        # There is no other writer, so an undo that holds the entry noted last is that of the same transaction.
+        if self._noted in undo:
+            return
+        size, length, version = self.size, self.length, self.version
+
+        def restore() -> None:
+            self.size, self.length = size, length
+            if self.version != version:
+                self.version += 1  # not back: iterators begun inside the transaction have to notice as well
+
+        self._entries.on_abort(restore)
+        self._noted = entry

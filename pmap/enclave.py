@@ -1,0 +1,137 @@
+"""What people write: a subclass of :class:`Enclave` with a ``receive_mail`` method.
+
+Settings are class attributes: they are part of the enclave's code, so they are measured, and the host cannot
+change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from pmap.log import LogSettings
+from pmap.map import PersistentMap
+from pmap.stability import Roster
+from pmap.sweep import FULL, INCREMENTAL, SweepPolicy
+from wire.errors import InvalidInput, PmapError
+from wire.hpke import Kem
+from wire.limits import MAX_FULL_SWEEP_MAP_BYTES
+from wire.padding import Padding, padme
+from wire.record import SMALLEST_CLASS_BYTES
+from wire.sizes import parse_size
+
+
+class Rejected(PmapError):
+    """Raise this in ``receive_mail`` to refuse a mail: everything is undone and the sender gets your message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail that the enclave may act on: fresh, in order, from a client whose evidence fits this history.
+
+    ``sender`` is the client's public key in 64 hexadecimal digits: the same over all its sessions.
+    """
+
+    sender: str
+    topic: str
+    sequence: int
+    body: bytes
+
+
+class Platform(Protocol):
+    """What a running enclave can use."""
+
+    @property
+    def map(self) -> PersistentMap: ...
+
+    def send(self, recipient: str, body: bytes) -> None: ...
+
+
+class Enclave:
+    """Base class of all enclaves.
+
+    ``receive_mail`` runs in a transaction over everything that persists and everything that is sent: if it raises,
+    nothing of it has happened. What it returns goes back to the sender (None: a receipt without a payload).
+    """
+
+    persistent_map: ClassVar[bool] = False
+    """Whether ``self.map`` exists. Without any persistent storage the enclave keeps no state over restarts."""
+    max_persistent_map_size: ClassVar[str | int] = "16m"
+    """The most that the map may hold: bytes, or a number with ``k``, ``m`` or ``g``."""
+    voters: ClassVar[Mapping[str, int]] = {}
+    """Whose acknowledgements make a commit stable: public key (hex) -> weight. Empty: every client, a majority."""
+    quorum: ClassVar[int | None] = None
+    """The voters' weight that makes a commit stable; None: more than half."""
+    sweep: ClassVar[SweepPolicy] = INCREMENTAL
+    """``"incremental"``: each commit re-encrypts a slice of the map; ``"full"``: all of it."""
+    smallest_record: ClassVar[int] = SMALLEST_CLASS_BYTES
+    """The smallest size class of a commit's record, 4096 * 2**k - 16 bytes: writes below it look alike to the host."""
+    reply_padding: ClassVar[Padding] = staticmethod(padme)
+    """How replies are padded."""
+    mail_key: ClassVar[Kem] = Kem.MLKEM768_X25519
+    """Key encapsulation for hellos."""
+
+    _platform: Platform | None = None
+
+    # --- to be written by the enclave's author -----------------------------------------------------------
+
+    def receive_mail(self, mail: Mail) -> bytes | None:
+        """Act on a client's mail."""
+        raise Rejected(f"{type(self).__name__} does not receive mail")
+
+    def receive_from_host(self, data: bytes) -> bytes | None:
+        """Act on a call by the host, who is not trusted and carries no evidence: treat ``data`` accordingly."""
+        raise Rejected(f"{type(self).__name__} does not take calls from its host")
+
+    def admit(self, client: str) -> bool:
+        """Whether a client (public key in hex) that was never here before may use this enclave."""
+        return True
+
+    # --- to be used by the enclave's author --------------------------------------------------------------
+
+    @property
+    def map(self) -> PersistentMap:
+        """The persistent map. Raises :class:`InvalidInput` where the class does not ask for one."""
+        if not self.persistent_map:
+            raise InvalidInput(f"{type(self).__name__} has no map: set persistent_map = True in its class")
+        return self._running().map
+
+    def send(self, recipient: str, body: bytes) -> None:
+        """Send a mail to another client's inbox; it leaves with this commit, or not at all.
+
+        Raises :class:`InvalidInput` for an unknown recipient and :class:`LimitExceeded` for a full inbox.
+        """
+        self._running().send(recipient, body)
+
+    def _running(self) -> Platform:
+        if self._platform is None:
+            raise InvalidInput("the enclave is not running yet: its storage is there once a mail arrives")
+        return self._platform
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveSettings:
+    """The checked settings of one enclave class."""
+
+    persistent: bool
+    map_size: int
+    roster: Roster
+    log: LogSettings
+
+    @classmethod
+    def of(cls, enclave: type[Enclave]) -> EnclaveSettings:
+        """Read and check a class's settings. Raises :class:`InvalidInput`."""
+        if type(enclave.persistent_map) is not bool:
+            raise InvalidInput(f"persistent_map is True or False, not {enclave.persistent_map!r}")
+        map_size = parse_size(enclave.max_persistent_map_size) if enclave.persistent_map else 0
+        if enclave.persistent_map and map_size == 0:
+            raise InvalidInput("max_persistent_map_size is 0: set persistent_map = False to have no map")
+        if enclave.sweep == FULL and map_size > MAX_FULL_SWEEP_MAP_BYTES:
+            raise InvalidInput(f'sweep = "full" allows maps of up to {MAX_FULL_SWEEP_MAP_BYTES} bytes')
+        roster = Roster(dict(enclave.voters), enclave.quorum)
+        return cls(enclave.persistent_map, map_size, roster, LogSettings(enclave.sweep, enclave.smallest_record))
+
+    def measured(self) -> list[object]:
+        """What of the settings goes into the enclave's measurement."""
+        return [self.persistent, self.map_size, self.roster.digest(), self.log.sweep, self.log.smallest_class]

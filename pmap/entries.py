@@ -1,0 +1,137 @@
+"""The enclave's one ordered map of everything persistent, and transactions over it.
+
+An entry is ``key -> value`` (bytes); the first byte of the key is its namespace. A transaction writes in place
+and remembers what stood there before, so reads and scans need no overlay; an abort puts everything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sortedcontainers import SortedDict
+
+from wire.errors import InvalidInput, LimitExceeded
+from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_TRANSACTION_BYTES
+
+# --- namespaces: the first byte of every key ---
+META: Final = b"\x00"
+CLIENTS: Final = b"\x01"
+STREAMS: Final = b"\x02"
+INBOX: Final = b"\x03"
+INBOX_PLACES: Final = b"\x04"
+MAP: Final = b"\x10"
+FILES: Final = b"\x20"
+
+
+def successor(prefix: bytes) -> bytes | None:
+    """The smallest key greater than every key that starts with ``prefix``; None if there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+
+
+class Entries:
+    """Ordered entries with one transaction at a time.
+
+    ``live`` may be read freely; it is written through :meth:`put` and :meth:`delete` only.
+    """
+
+    __slots__ = ("_on_abort", "_undo", "_written_bytes", "changes", "live", "pending_bytes")
+
+    def __init__(self, live: SortedDict | None = None) -> None:
+        self.live: SortedDict = SortedDict() if live is None else live
+        # What the next record has to say: key -> value, or None for a deletion. Filled by commits only.
+        self.changes: dict[bytes, bytes | None] = {}
+        # How much the changes take, at most (bytes): the bound that keeps a commit inside a record.
+        self.pending_bytes = 0
+        self._written_bytes = 0
+        self._undo: dict[bytes, bytes | None] | None = None
+        self._on_abort: list[Callable[[], None]] = []
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._undo is not None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit on a normal exit, undo everything on an exception (which goes on)."""
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            self.abort()
+            raise
+        self.commit()
+
+    def begin(self) -> None:
+        """Open a transaction. Raises :class:`InvalidInput` inside another one: they do not nest."""
+        if self._undo is not None:
+            raise InvalidInput("a transaction is open already; transactions do not nest")
+        self._undo = {}
+        self._written_bytes = 0
+
+    def commit(self) -> None:
+        """Keep what was written; it goes into the next record."""
+        assert self._undo is not None
+        live, changes = self.live, self.changes
+        for key in self._undo:
+            changes[key] = live.get(key)
+        self.pending_bytes += self._written_bytes
+        self._undo = None
+        self._on_abort.clear()
+
+    def abort(self) -> None:
+        """Put back every entry as it was when the transaction began."""
+        assert self._undo is not None
+        for key, before in self._undo.items():
+            if before is None:
+                self.live.pop(key, None)
+            else:
+                self.live[key] = before
+        self._undo = None
+        for restore in self._on_abort:
+            restore()
+        self._on_abort.clear()
+
+    def take_changes(self) -> dict[bytes, bytes | None]:
+        """Everything committed since the last call, for the next record."""
+        changes, self.changes, self.pending_bytes = self.changes, {}, 0
+        return changes
+
+    def on_abort(self, restore: Callable[[], None]) -> None:
+        """Call ``restore`` if the open transaction aborts: for counters kept beside the entries."""
+        assert self._undo is not None
+        self._on_abort.append(restore)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write one entry inside the open transaction.
+
+        Raises :class:`LimitExceeded`, before anything changes, if the transaction would not fit into a record.
+        """
+        undo = self._undo
+        assert undo is not None, "every write belongs to a transaction"
+        written = self._written_bytes + len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+        if written > MAX_TRANSACTION_BYTES:
+            raise LimitExceeded(f"a transaction may write {MAX_TRANSACTION_BYTES} bytes; this one is over that")
+        self._written_bytes = written
+        if key not in undo:
+            undo[key] = self.live.get(key)
+        self.live[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove one entry inside the open transaction. Raises :class:`KeyError` and :class:`LimitExceeded`."""
+        undo = self._undo
+        assert undo is not None, "every write belongs to a transaction"
+        if self._written_bytes + len(key) + ENTRY_OVERHEAD_BYTES > MAX_TRANSACTION_BYTES:
+            raise LimitExceeded(f"a transaction may write {MAX_TRANSACTION_BYTES} bytes; this one is over that")
+        before = self.live.pop(key)
+        self._written_bytes += len(key) + ENTRY_OVERHEAD_BYTES
+        if key not in undo:
+            undo[key] = before
+
+    def scan(self, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
+        """Keys with ``start <= key < stop`` (``stop`` None: to the end), in order."""
+        keys: Iterator[bytes] = self.live.irange(start, stop, inclusive=(True, False), reverse=reverse)
+        return keys

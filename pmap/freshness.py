@@ -1,0 +1,159 @@
+"""Every freshness rule, in one place, without I/O: may this mail be executed?
+
+The enclave cannot tell from the host's records whether they are the newest ones. Clients can: each mail
+carries, encrypted, the **evidence** its sender holds: the signed checkpoint of the last reply it accepted on
+this stream, and the highest one it holds over all its streams. The rules, in the order in which they are
+applied (any failure: not executed):
+
+1. *Evidence of the stream* must be the latest checkpoint issued on the stream; the one before it (or none, if
+   there is no such) is let through to rule 3, where it suffices for a duplicate or a RECOVER only.
+2. *Highest evidence* must be one that was issued to this client, or lie in this history, and not below what the
+   client has shown before. Evidence that fails 1 or 2 is judged by what it proves:
+   a. not signed by this store's key: :class:`EvidenceInvalid`, the client's fault, no alarm;
+   b. signed, of more records than this history has: :class:`RollbackDetected`;
+   c. signed, of a size whose root here is another: :class:`ForkDetected`;
+   d. signed and in this history, but old: :class:`ClientStale`, no alarm;
+   e. signed, of a size whose root is not known here (yet): :class:`EvidenceUnproven`.
+   b and c quarantine the store.
+3. *Sequence*: the next number executes; the last one again, same mail and old evidence, is a duplicate
+   (redeliver); the last one with other content is :class:`ClientStale`; an older one is :class:`ReplayRefused`;
+   one beyond is :class:`GapRefused`.
+4. RECOVER of the last number tells its outcome, of the next number fences it, of any other is refused as in 3.
+
+Every mail is bound to the epoch by its session's key before these rules see it; within the epoch a RECOVER's
+attempt number must grow on its stream (:mod:`pmap.sessions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+from pmap.clients import ClientState, Position, StreamState
+from pmap.history import History
+from wire.checkpoint import Checkpoint, verify_checkpoint
+from wire.errors import (
+    ClientStale,
+    EvidenceUnproven,
+    ForkDetected,
+    GapRefused,
+    ReplayRefused,
+    RollbackDetected,
+)
+from wire.mail import MAX_COUNTER, Outcome
+
+
+class Ruling(Enum):
+    """What may be done with a mail that the evidence does not speak against."""
+
+    EXECUTE = "execute"
+    REDELIVER = "redeliver"
+    """It was executed and its reply is not known to have arrived."""
+    TELL_EXECUTED = "tell executed"
+    TELL_FENCED = "tell fenced"
+    FENCE = "fence"
+
+
+class Evidence:
+    """One mail's evidence, judged against one state of the enclave."""
+
+    __slots__ = ("_history", "_public_key")
+
+    def __init__(self, history: History, public_key: bytes) -> None:
+        self._history = history
+        self._public_key = public_key
+
+    def check_highest(
+        self, claimed: Checkpoint | None, client: ClientState, issued_to: Callable[[], Iterable[Position]]
+    ) -> None:
+        """Rule 2. ``issued_to`` lists, slowly, every position issued to the client."""
+        if _matches(claimed, client.issued) or _matches(claimed, client.acked):
+            return
+        if claimed is not None:
+            for position in issued_to():
+                if position.size >= client.acked.size and _matches(claimed, position):
+                    return
+        self._judge(claimed)
+        assert claimed is not None
+        if claimed.size < client.acked.size:
+            raise ClientStale(
+                f"the client's highest evidence is of commit {claimed.size}, but it showed {client.acked.size} before:"
+                " its state was restored from a backup, or two devices share it"
+            )
+
+    def check_stream(self, claimed: Checkpoint | None, stream: StreamState) -> bool:
+        """Rule 1: whether the evidence is the latest (True) or the one before it (False)."""
+        if _matches(claimed, stream.issued):
+            return True
+        if _matches(claimed, stream.acked):
+            return False
+        self._judge(claimed)
+        raise ClientStale(
+            "the stream's evidence is in this history but is not the latest issued:"
+            " the client's state was restored from a backup, or two devices share it"
+        )
+
+    def _judge(self, claimed: Checkpoint | None) -> None:
+        """Rules 2a, 2b, 2c, 2e; returns for evidence that is in this history."""
+        if claimed is None:
+            raise ClientStale("the client shows no evidence although it was given some: it lost its state")
+        verify_checkpoint(claimed, self._public_key)
+        history = self._history
+        if claimed.size > history.n:
+            raise RollbackDetected(
+                f"the client holds this store's checkpoint of commit {claimed.size},"
+                f" but the host runs the enclave on commit {history.n}",
+                checkpoint=claimed,
+            )
+        root = history.root_at(claimed.size)
+        if root is None:
+            raise EvidenceUnproven(
+                f"nobody has shown how commit {claimed.size} belongs to this history", checkpoint=claimed
+            )
+        if root != claimed.root:
+            raise ForkDetected(
+                f"the client holds this store's checkpoint of commit {claimed.size}"
+                " with another root than this history has there",
+                checkpoint=claimed,
+            )
+
+
+def rule_on_mail(stream: StreamState, latest: bool, sequence: int, mail: bytes) -> Ruling:
+    """Rule 3 for a mail (or heartbeat) with this sequence number and digest."""
+    if sequence == stream.next and sequence < MAX_COUNTER:
+        if latest:
+            return Ruling.EXECUTE
+        raise ClientStale("the client sends its next mail without the last reply's evidence: its state is old")
+    if sequence == stream.next - 1 and not latest and stream.outcome is not Outcome.FENCED:
+        if mail == stream.mail:
+            return Ruling.REDELIVER
+        raise ClientStale(f"another mail was sent as number {sequence} before: the client's state is old, or shared")
+    _refuse_number(stream, sequence)
+    if stream.outcome is Outcome.FENCED:
+        raise ReplayRefused(f"mail {sequence} was fenced: its sender asked that it never be executed")
+    raise ReplayRefused(f"mail {sequence} was processed and its reply acknowledged")
+
+
+def rule_on_recover(stream: StreamState, latest: bool, sequence: int, mail: bytes) -> Ruling:
+    """Rule 4 for a RECOVER of the mail with this sequence number and digest."""
+    if sequence == stream.next and sequence < MAX_COUNTER:
+        if latest:
+            return Ruling.FENCE
+        raise ClientStale("the client recovers its next mail without the last reply's evidence: its state is old")
+    if sequence == stream.next - 1 and mail == stream.mail:
+        return Ruling.TELL_FENCED if stream.outcome is Outcome.FENCED else Ruling.TELL_EXECUTED
+    _refuse_number(stream, sequence)
+    raise ClientStale(f"another mail was sent as number {sequence} before: the client's state is old, or shared")
+
+
+def _refuse_number(stream: StreamState, sequence: int) -> None:
+    if sequence > stream.next:
+        raise GapRefused(f"mail {sequence} came where {stream.next} is next")
+    if sequence < stream.next - 1:
+        raise ReplayRefused(f"mail {sequence} was processed before; {stream.next} is next")
+
+
+def _matches(claimed: Checkpoint | None, position: Position) -> bool:
+    if claimed is None:
+        return position.size == 0
+    return claimed.size == position.size and claimed.root == position.root and claimed.size > 0

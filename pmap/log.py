@@ -1,0 +1,151 @@
+"""The commit log: one encrypted record per commit, written here, replayed by :mod:`pmap.replay`.
+
+Body of record n (msgpack, before padding)::
+
+    [frontier, wrapped, changes, sweep]
+
+- ``frontier``: the Merkle frontier over records 1..n-1, so that a restart from any record knows the history before it;
+- ``wrapped``: whether this record's sweep reached the end of the map;
+- ``changes``: ``[key, value or nil, ...]`` written or deleted since record n-1;
+- ``sweep``: ``[key, value, ...]`` a slice of the map after the changes.
+
+Changes and frontier get at most half of the record's class; the sweep's budget is the other half, whatever was written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pmap.entries import Entries
+from pmap.history import History
+from pmap.keyring import Keyring
+from pmap.sweep import FULL, INCREMENTAL, Sweep, SweepPolicy, check_policy
+from wire.alarm import Alarm, Verdict, sign_alarm
+from wire.checkpoint import Checkpoint, sign_checkpoint
+from wire.codec import pack
+from wire.crypto import NONCE_BYTES, Randomness, sha256
+from wire.limits import ENTRY_OVERHEAD_BYTES
+from wire.merkle import leaf_hash
+from wire.record import (
+    LENGTH_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    SMALLEST_CLASS_BYTES,
+    check_class,
+    class_bytes,
+    encode_header,
+)
+
+_BODY_FIXED_BYTES: Final = 24
+"""The body's own array and length prefixes: 1 + 5 + 1 + 5 + 5 bytes, rounded up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What the host must store for one commit before any effect of it leaves."""
+
+    n: int
+    record: bytes
+    leaf: bytes
+    tail: int
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Choices of the trusted side: the sweep's policy and the smallest record class (bytes)."""
+
+    sweep: SweepPolicy = INCREMENTAL
+    smallest_class: int = SMALLEST_CLASS_BYTES
+
+    def __post_init__(self) -> None:
+        check_policy(self.sweep)
+        check_class(self.smallest_class)
+
+
+class CommitLog:
+    """The live end of one store's log in one epoch.
+
+    A record is made once. If the host could not store it, the host stores the same bytes later, or the
+    enclave restarts and with it begins another epoch; a second record n of this epoch never exists.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        randomness: Randomness,
+        *,
+        settings: LogSettings | None = None,
+        entries: Entries | None = None,
+        history: History | None = None,
+        sweep: Sweep | None = None,
+    ) -> None:
+        self.store_id = keyring.store_id
+        self.settings = LogSettings() if settings is None else settings
+        self.entries = Entries() if entries is None else entries
+        self.history = History() if history is None else history
+        self._sweep = Sweep() if sweep is None else sweep
+        self._signing_key = keyring.signing_key()
+        self.public_key = self._signing_key.public
+        # 32 fresh random bytes make the epoch's key one that no other start, rollback or clone can have; the
+        # position is mixed in as well, so that even a repeated random value would need the same state.
+        self.epoch = sha256(b"pmap/1 epoch" + randomness(32) + self.n.to_bytes(8, "big") + self.history.previous)
+        self._cipher = AESGCM(keyring.log_key(self.epoch))
+        self.checkpoint = self._sign()
+
+    @property
+    def n(self) -> int:
+        """The number of the newest record; 0 before the first."""
+        return self.history.frontier.size
+
+    @property
+    def tail(self) -> int:
+        """The oldest record that a restart needs."""
+        return self._sweep.tail
+
+    def commit(self) -> Commit:
+        """Make record n+1 of everything committed in :attr:`entries` since the last one (also of nothing)."""
+        entries, history, sweep = self.entries, self.history, self._sweep
+        n = history.frontier.size + 1
+        changes, changes_bytes = _flatten(entries.take_changes())
+        frontier = history.frontier.encode()
+        content_bytes = _BODY_FIXED_BYTES + len(frontier) + changes_bytes
+        record_bytes = class_bytes(2 * content_bytes, self.settings.smallest_class)
+        # The budget follows from the class alone, so the tail's pace does not tell how much was written.
+        budget = None if self.settings.sweep == FULL else (record_bytes - RECORD_OVERHEAD_BYTES) // 2
+        swept, swept_bytes, wrapped = sweep.take(entries.live, budget)
+        if budget is None or swept_bytes > budget:
+            record_bytes = class_bytes(content_bytes + swept_bytes, record_bytes)
+        previous = history.previous
+        tail = sweep.advance(n, swept[-2] if swept else None, wrapped)
+        header = encode_header(self.store_id, self.epoch, n, tail, previous)
+        body = pack([frontier, wrapped, changes, swept])
+        plaintext = len(body).to_bytes(LENGTH_BYTES, "big") + body
+        plaintext = plaintext.ljust(record_bytes - RECORD_OVERHEAD_BYTES + LENGTH_BYTES, b"\x00")
+        # The epoch's key encrypts record n once: n only grows, and a record is never made again.
+        record = header + self._cipher.encrypt(n.to_bytes(NONCE_BYTES, "big"), plaintext, header)
+        leaf = leaf_hash(record)
+        history.append(leaf)
+        self.checkpoint = checkpoint = self._sign()
+        return Commit(n, record, leaf, tail, checkpoint)
+
+    def sign_alarm(self, verdict: Verdict, contradiction: Checkpoint) -> Alarm:
+        """A portable statement: this epoch's history stands here, while a client proved ``contradiction``."""
+        return sign_alarm(self._signing_key, verdict, self.checkpoint, contradiction, self.epoch)
+
+    def _sign(self) -> Checkpoint:
+        return sign_checkpoint(self._signing_key, self.store_id, self.history.n, self.history.root)
+
+
+def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:
+    flat: list[bytes | None] = []
+    size = 0
+    for key, value in changes.items():
+        flat.append(key)
+        flat.append(value)
+        size += len(key) + ENTRY_OVERHEAD_BYTES
+        if value is not None:
+            size += len(value)
+    return flat, size

@@ -1,0 +1,108 @@
+"""What comes together between two commits: replies that wait for the checkpoint, answers, drops.
+
+Nothing of a turn leaves before its commit is made, and the host lets nothing leave before that is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pmap.sessions import Session
+from wire.boundary import Answer, AnswerKind, Delivery, OutboxMessage, ProofWanted, Rejection, StoredCommit
+from wire.checkpoint import Checkpoint
+from wire.crypto import Randomness
+from wire.mail import Outcome, Reply, seal_reply
+from wire.padding import Padding
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A reply to be sealed. ``position``: the item of the batch that it answers; None for an inbox mail."""
+
+    position: int | None
+    session: Session
+    reply: Reply
+    index: int | None
+
+
+@dataclass(slots=True)
+class Mark:
+    """A point of a turn to go back to."""
+
+    replies: int
+    touched: int
+    boxed: int
+
+
+@dataclass(slots=True)
+class Turn:
+    """``commits``: whether there is anything to commit. ``touched``: entries that wait for this commit's root."""
+
+    commits: bool = False
+    answers: list[Answer] = field(default_factory=list)
+    drops: list[tuple[int, int]] = field(default_factory=list)
+    proofs: list[ProofWanted] = field(default_factory=list)
+    touched: list[bytes] = field(default_factory=list)
+    payload_bytes: int = 0
+    _replies: list[_Pending] = field(default_factory=list)
+    _boxed: int = 0
+
+    def direct(self, position: int, session: Session, reply: Reply) -> None:
+        """Answer an item with a reply that the host need not keep."""
+        self._replies.append(_Pending(position, session, reply, None))
+        self._count(reply)
+
+    def boxed(self, position: int | None, session: Session, reply: Reply) -> int:
+        """Answer an item (or nobody) with a reply that the host keeps until it is dropped; returns its index."""
+        index = self._boxed
+        self._boxed += 1
+        self._replies.append(_Pending(position, session, reply, index))
+        self._count(reply)
+        return index
+
+    def redeliver(self, position: int, n: int, index: int) -> None:
+        """Answer an item with a reply that the host has kept."""
+        self.answers.append(Answer(position, AnswerKind.BOXED, n, index))
+
+    def reject(self, position: int, why: Rejection) -> None:
+        """Answer an item with an error that cannot be authenticated."""
+        self.answers.append(Answer(position, AnswerKind.REJECTED, slot=int(why)))
+
+    def mark(self) -> Mark:
+        """Where the turn is now."""
+        return Mark(len(self._replies), len(self.touched), self._boxed)
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what an aborted handler queued."""
+        del self._replies[mark.replies :], self.touched[mark.touched :]
+        self._boxed = mark.boxed
+
+    def seal(
+        self,
+        number: int,
+        commit: StoredCommit | None,
+        checkpoint: Checkpoint | None,
+        stable: int,
+        randomness: Randomness,
+        padding: Padding,
+    ) -> Delivery:
+        """Encrypt the replies, now that the checkpoint is known, and hand everything out."""
+        outbox: list[OutboxMessage] = []
+        answers = self.answers
+        for pending in self._replies:
+            reply, session, position, index = pending.reply, pending.session, pending.position, pending.index
+            if reply.outcome is not Outcome.REFUSED:
+                reply = reply._replace(checkpoint=checkpoint, stable=stable)
+            message = seal_reply(reply, session.id, session.secret, randomness, padding)
+            if index is None:
+                assert position is not None
+                answers.append(Answer(position, AnswerKind.DIRECT, data=message))
+                continue
+            outbox.append(OutboxMessage(index, session.id, message))
+            if position is not None:
+                answers.append(Answer(position, AnswerKind.BOXED, number, index))
+        return Delivery(number, commit, outbox, self.drops, answers, self.proofs)
+
+    def _count(self, reply: Reply) -> None:
+        if reply.payload is not None:
+            self.payload_bytes += len(reply.payload)

@@ -1,0 +1,102 @@
+"""The cryptographic building blocks: HKDF-SHA256, AES-256-GCM, Ed25519, HPKE; one label per use.
+
+Nonce rule of the whole project: *a key derived here encrypts once.* :func:`seal_once` draws a fresh
+256-bit salt for every message and derives a key from it, so the nonce can be constant and no counter has
+to survive a restart, a rollback or a fork. The commit log is the one exception: it derives one key per
+epoch (32 fresh random bytes at each start) and uses the record number as the nonce (``pmap.log``).
+
+Sources: RFC 5869 (HKDF), NIST SP 800-38D (GCM), RFC 8032 (Ed25519), RFC 9180 (HPKE).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES: Final = 32
+SALT_BYTES: Final = 32
+TAG_BYTES: Final = 16
+NONCE_BYTES: Final = 12
+HASH_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+PUBLIC_KEY_BYTES: Final = 32
+
+_ZERO_NONCE: Final = bytes(NONCE_BYTES)
+SEAL_OVERHEAD_BYTES: Final = SALT_BYTES + TAG_BYTES
+
+
+class Randomness(Protocol):
+    """Where secrets and salts come from: a function from a length in bytes to that many random bytes."""
+
+    def __call__(self, length: int, /) -> bytes: ...
+
+
+system_randomness: Randomness = os.urandom
+
+
+class Unauthentic(Exception):
+    """A ciphertext or signature that was not made with this key. Callers turn it into their own verdict."""
+
+
+def sha256(data: bytes) -> bytes:
+    """SHA-256 of ``data``."""
+    return hashlib.sha256(data).digest()
+
+
+def derive_key(secret: bytes, salt: bytes, label: bytes, *context: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869) to 32 bytes: info = label and each context part, length-prefixed.
+
+    One output block is enough for a 256-bit key, so extract and expand are one HMAC each.
+    """
+    info = b"pmap/1 " + label
+    for part in context:
+        info += len(part).to_bytes(4, "big") + part
+    pseudorandom_key = hmac.digest(salt, secret, "sha256")
+    return hmac.digest(pseudorandom_key, info + b"\x01", "sha256")
+
+
+def seal_once(secret: bytes, label: bytes, plaintext: bytes, aad: bytes, randomness: Randomness) -> bytes:
+    """Encrypt one message: ``salt(32) ‖ AES-256-GCM(HKDF(secret, salt, label), nonce 0, plaintext, aad)``."""
+    salt = randomness(SALT_BYTES)
+    key = derive_key(secret, salt, label)
+    # The nonce is constant because this key exists for this one message.
+    return salt + AESGCM(key).encrypt(_ZERO_NONCE, plaintext, aad)
+
+
+def open_once(secret: bytes, label: bytes, untrusted: bytes, aad: bytes) -> bytes:
+    """Undo :func:`seal_once`. Raises :class:`Unauthentic`."""
+    if len(untrusted) < SEAL_OVERHEAD_BYTES:
+        raise Unauthentic("too short to be a sealed message")
+    key = derive_key(secret, untrusted[:SALT_BYTES], label)
+    try:
+        return AESGCM(key).decrypt(_ZERO_NONCE, untrusted[SALT_BYTES:], aad)
+    except InvalidTag as error:
+        raise Unauthentic("the message was not sealed with this key for this purpose") from error
+
+
+class SigningKey:
+    """An Ed25519 private key and its 32-byte public key."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public: bytes = self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """A 64-byte signature (RFC 8032)."""
+        return self._key.sign(message)
+
+
+def verify(public_key: bytes, signature: bytes, message: bytes) -> None:
+    """Check an Ed25519 signature. Raises :class:`Unauthentic`, also for a key that is no point."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise Unauthentic("the signature is not by this key") from error

@@ -1,0 +1,243 @@
+"""Every error that this project raises, in one tree, each saying whose fault it is.
+
+::
+
+    PmapError                     .fault: Fault
+    ├── InvalidInput (ValueError)      a setting or argument makes no sense; nothing was done
+    ├── LimitExceeded                  a named bound would be broken; nothing was changed
+    │   ├── MapFull                    the entry does not fit into the map's size
+    │   └── MailTooLarge               a mail, reply or batch is over its bound
+    ├── Malformed                      bytes that are not of the documented format
+    ├── ProofInvalid                   a Merkle proof that does not hold
+    ├── StoreError                     the host's store, or what it gave the enclave
+    │   ├── StoreMissing               there is no store here
+    │   ├── StoreExists                a new store was asked for where one is
+    │   ├── StoreLocked                another process has the store open
+    │   ├── StoreFenced                record n exists already, or n-1 does not
+    │   ├── StoreUnavailable           the disk or engine refused (full, read-only, I/O error)
+    │   ├── UnsupportedVersion         written by another version of the format
+    │   ├── WrongKey                   the sealing key does not open this store
+    │   └── CorruptedStore             bytes that this store's enclave never wrote, or not in this place
+    ├── FreshnessError                 .verdict, .alarm; the operation was not executed
+    │   ├── RollbackDetected           the host runs the enclave on an older state
+    │   ├── ForkDetected               the host runs the enclave on another history
+    │   ├── StoreReplaced              another store answers under the pinned one's address
+    │   ├── ReplayRefused              a mail that was processed before
+    │   ├── GapRefused                 a mail from beyond the next sequence number
+    │   ├── ClientStale                the client's own state is old (restored, or shared by two devices)
+    │   ├── EvidenceInvalid            the client showed evidence that this store never signed
+    │   └── EvidenceUnproven           signed evidence that nobody has linked to this history yet
+    ├── AttestationError               the enclave is not the one that the client asked for
+    ├── MailError                      one mail, one verdict
+    │   ├── HandlerFailed              the handler raised; its changes were undone
+    │   ├── NotEnrolled                this client may not use this enclave
+    │   ├── SessionUnknown             the enclave restarted or never saw this session: say hello again
+    │   ├── OutcomeUnknown             no answer: executed or not is open until the client recovers
+    │   └── ReplyWithheld              executed, but the host no longer delivers the reply
+    └── HostUnavailable                the host cannot be reached, or did not answer in time
+
+Source for the split by fault: h11's local and remote protocol errors.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wire.alarm import Alarm
+    from wire.checkpoint import Checkpoint
+
+
+class Fault(Enum):
+    """Who broke the rules, as far as the evidence tells."""
+
+    CALLER = "caller"
+    CLIENT = "client"
+    HOST = "host"
+    HANDLER = "handler"
+    NETWORK = "network"
+    UNKNOWN = "unknown"
+
+
+class PmapError(Exception):
+    """Root of the tree."""
+
+    fault: Fault = Fault.UNKNOWN
+
+
+class InvalidInput(PmapError, ValueError):
+    """A setting or an argument makes no sense; nothing was done."""
+
+    fault = Fault.CALLER
+
+
+class LimitExceeded(PmapError):
+    """A named bound (see :mod:`wire.limits`) would be broken; nothing was changed."""
+
+    fault = Fault.CALLER
+
+
+class MapFull(LimitExceeded):
+    """The entry does not fit into the map's size; the put was refused and the map is unchanged."""
+
+
+class MailTooLarge(LimitExceeded):
+    """A mail, reply or batch is over its bound."""
+
+
+class Malformed(PmapError):
+    """Bytes that are not of the documented format."""
+
+    fault = Fault.UNKNOWN
+
+
+class ProofInvalid(PmapError):
+    """A Merkle proof that does not hold."""
+
+    fault = Fault.UNKNOWN
+
+
+class StoreError(PmapError):
+    """The host's store, or what the host gave the enclave from it."""
+
+    fault = Fault.HOST
+
+
+class StoreMissing(StoreError):
+    """There is no store here."""
+
+
+class StoreExists(StoreError):
+    """A new store was asked for where one is."""
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open."""
+
+
+class StoreFenced(StoreError):
+    """The record's place is taken (n exists) or not reached (n-1 does not exist)."""
+
+
+class StoreUnavailable(StoreError):
+    """The disk or engine refused: full, read-only, or an I/O error."""
+
+
+class UnsupportedVersion(StoreError):
+    """Written by another version of the format."""
+
+
+class WrongKey(StoreError):
+    """The sealing key does not open this store."""
+
+    fault = Fault.CALLER
+
+
+class CorruptedStore(StoreError):
+    """Bytes that this store's enclave never wrote, or not in this place."""
+
+
+class FreshnessError(PmapError):
+    """An operation refused before it was executed, because of what the evidence says.
+
+    ``alarm`` is the portable, signed statement behind a rollback or fork verdict, if there is one.
+    ``checkpoint`` is the client's checkpoint that led to the verdict, where one did.
+    """
+
+    def __init__(self, message: str, alarm: Alarm | None = None, checkpoint: Checkpoint | None = None) -> None:
+        super().__init__(message)
+        self.alarm = alarm
+        self.checkpoint = checkpoint
+
+
+class RollbackDetected(FreshnessError):
+    """The host runs the enclave on an older state than one that was acknowledged."""
+
+    fault = Fault.HOST
+
+
+class ForkDetected(FreshnessError):
+    """The host runs the enclave on a history that contradicts an acknowledged one."""
+
+    fault = Fault.HOST
+
+
+class StoreReplaced(FreshnessError):
+    """Another store answers under the address of the pinned one."""
+
+    fault = Fault.HOST
+
+
+class ReplayRefused(FreshnessError):
+    """A mail that was processed before."""
+
+    fault = Fault.UNKNOWN
+
+
+class GapRefused(FreshnessError):
+    """A mail from beyond the next sequence number of its stream."""
+
+    fault = Fault.CLIENT
+
+
+class ClientStale(FreshnessError):
+    """The client's own state is old: restored from a backup, or used by two devices."""
+
+    fault = Fault.CLIENT
+
+
+class EvidenceInvalid(FreshnessError):
+    """The client showed evidence that this store's key never signed."""
+
+    fault = Fault.CLIENT
+
+
+class EvidenceUnproven(FreshnessError):
+    """Signed evidence that nobody has linked to this history yet."""
+
+    fault = Fault.UNKNOWN
+
+
+class AttestationError(PmapError):
+    """The enclave is not the one that the client asked for."""
+
+    fault = Fault.HOST
+
+
+class MailError(PmapError):
+    """One mail that got no ordinary reply."""
+
+
+class HandlerFailed(MailError):
+    """The handler raised; everything that it had changed was undone."""
+
+    fault = Fault.HANDLER
+
+
+class NotEnrolled(MailError):
+    """This client may not use this enclave."""
+
+    fault = Fault.CLIENT
+
+
+class SessionUnknown(MailError):
+    """The enclave restarted, or never saw this session: say hello again."""
+
+
+class OutcomeUnknown(MailError):
+    """No answer came: whether the mail was executed stays open until the client recovers."""
+
+    fault = Fault.NETWORK
+
+
+class ReplyWithheld(MailError):
+    """The mail was executed, but the host no longer delivers its reply."""
+
+    fault = Fault.HOST
+
+
+class HostUnavailable(PmapError):
+    """The host cannot be reached, or did not answer in time."""
+
+    fault = Fault.NETWORK

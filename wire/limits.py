@@ -1,0 +1,67 @@
+"""Every bound on bytes that come from somebody else, and on what we keep for them, with its unit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- entries (bytes) ---------------------------------------------------------------------------------
+MAX_KEY_BYTES: Final = 1024
+"""Longest map key, in bytes of UTF-8."""
+MAX_VALUE_BYTES: Final = 64 * MIB
+"""Longest value of one entry."""
+ENTRY_OVERHEAD_BYTES: Final = 12
+"""What an entry costs in a record beside key and value: two length prefixes (<= 5 bytes each), rounded up."""
+MAX_CONFIGURED_SIZE_BYTES: Final = 1024 * 1024 * MIB
+"""Largest size that a setting can ask for: 1 TiB. All of it would have to be resident in the enclave."""
+
+# --- records (bytes) ---------------------------------------------------------------------------------
+LMDB_PAGE_BYTES: Final = 4096
+LMDB_PAGE_HEADER_BYTES: Final = 16
+"""A value of 4096*k - 16 bytes fills k LMDB overflow pages exactly."""
+MAX_RECORD_BYTES: Final = 1024 * MIB
+"""Largest record: a batch of the largest mails, doubled by the sweep."""
+
+MAX_TRANSACTION_BYTES: Final = 192 * MIB
+"""What one transaction may write: a commit of it, doubled by the sweep, still fits into a record."""
+COMMIT_BYTES: Final = 32 * MIB
+"""A batch whose changes have reached this is committed before its next mail is processed."""
+
+MAX_FULL_SWEEP_MAP_BYTES: Final = 256 * MIB
+"""Largest map whose every commit may re-encrypt all of it: it must fit into one record beside the changes."""
+
+# --- mail (bytes unless said otherwise) ---------------------------------------------------------------
+MAX_BODY_BYTES: Final = 50 * MIB
+"""Largest body of a mail, and largest payload of a reply."""
+MAX_ENVELOPE_BYTES: Final = 64 * MIB
+"""Largest encrypted mail or reply: a body, its padding (Padmé, <= 12 %) and its header."""
+MAX_TOPIC_BYTES: Final = 128
+MAX_HELLO_BYTES: Final = 8 * KIB
+MAX_STREAMS_PER_CLIENT: Final = 1024  # streams
+MAX_CLIENTS: Final = 1_000_000  # clients
+MAX_INBOX_MAILS: Final = 1024  # mails that one client has not acknowledged yet
+MAX_INBOX_BODY_BYTES: Final = MIB
+"""Largest mail that an enclave sends on its own: it stays in the map until it is acknowledged."""
+MAX_ERROR_TEXT_BYTES: Final = 1024
+MAX_REFUSAL_TEXT_CHARACTERS: Final = 1024  # characters
+MAX_REFUSAL_BYTES: Final = 8 * KIB
+
+# --- batches and frames -------------------------------------------------------------------------------
+MAX_BATCH_MAILS: Final = 1024  # mails
+MAX_BATCH_BYTES: Final = 96 * MIB
+MAX_FRAME_BYTES: Final = MAX_RECORD_BYTES + 64 * MIB
+RECORDS_PER_READ_BYTES: Final = 4 * MIB
+"""How many bytes of records cross the boundary at once while the enclave starts."""
+OUTBOX_READ_BYTES: Final = MAX_BATCH_BYTES
+"""How many bytes of waiting messages a store gives out at once, unless the first alone has more."""
+
+# --- history ------------------------------------------------------------------------------------------
+RECENT_ROOTS: Final = 16_384  # commits whose root the enclave remembers without asking the host
+MAX_TREE_SIZE: Final = (1 << 63) - 1  # leaves: what a signed 64-bit integer of any witness can hold
+MAX_PROOF_HASHES: Final = 64  # hashes: a tree of 2**63 leaves is as deep as a proof gets
+MAX_UNPROVEN_CLAIMS: Final = 1024  # sizes of which the enclave waits for a proof
+MAX_NOTE_BYTES: Final = 64 * KIB
+MAX_ATTESTATION_BYTES: Final = 256 * KIB
+MAX_KEYRING_BYTES: Final = 4 * KIB

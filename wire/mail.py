@@ -1,0 +1,326 @@
+"""Mail: the three encrypted messages between a client and an enclave, as the host sees and carries them.
+
+::
+
+    hello = version(1) ‖ 1 ‖ epoch(32) ‖ session(16) ‖ HPKE(to the mail key, info = label ‖ store id ‖ header)
+    mail  = version(1) ‖ 2 ‖ session(16) ‖ sealed once with the session's secret
+    reply = version(1) ‖ 3 ‖ session(16) ‖ sealed once with the session's secret
+
+A session is one client's key agreement with one epoch of one enclave; its 16 random bytes are all that the host
+can route by, and are derived from no key. "Sealed once" is :func:`wire.crypto.seal_once`: a fresh 32-byte salt, hence
+a fresh key, for every message, so no counter has to survive anything. A reply names the mail that it answers by
+that salt.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from wire.checkpoint import CHECKPOINT_BYTES, Checkpoint
+from wire.codec import expect, pack, unpack
+from wire.crypto import (
+    KEY_BYTES,
+    PUBLIC_KEY_BYTES,
+    SALT_BYTES,
+    SIGNATURE_BYTES,
+    Randomness,
+    SigningKey,
+    open_once,
+    seal_once,
+    sha256,
+    verify,
+)
+from wire.errors import MailTooLarge, Malformed
+from wire.hpke import MailKey, MailPublicKey
+from wire.limits import MAX_BODY_BYTES, MAX_ENVELOPE_BYTES, MAX_HELLO_BYTES, MAX_TOPIC_BYTES
+from wire.padding import Padding, pad, padme, unpad
+from wire.record import EPOCH_BYTES
+
+MAIL_VERSION: Final = 1
+SESSION_BYTES: Final = 16
+MAX_COUNTER: Final = (1 << 63) - 1
+_MAIL_HEADER_BYTES: Final = 2 + SESSION_BYTES
+_HELLO_HEADER_BYTES: Final = 2 + EPOCH_BYTES + SESSION_BYTES
+
+
+class EnvelopeKind(IntEnum):
+    """The second byte of every envelope."""
+
+    HELLO = 1
+    MAIL = 2
+    REPLY = 3
+
+
+class RequestKind(IntEnum):
+    """What a mail asks for."""
+
+    MAIL = 0
+    """Run the handler on the body."""
+    RECOVER = 1
+    """Say whether the mail with this sequence number and digest (the body) was executed; fence it if not."""
+    HEARTBEAT = 2
+    """Only acknowledge: no handler runs."""
+
+
+class Outcome(IntEnum):
+    """What became of a mail."""
+
+    WELCOME = 0
+    EXECUTED = 1
+    HANDLER_FAILED = 2
+    FENCED = 3
+    HEARTBEAT = 4
+    REFUSED = 5
+    INBOX = 6
+    """Not an answer: a mail that the enclave sent on its own; ``sequence`` is its inbox number."""
+    RECOVERED = 7
+    """The answer to RECOVER for a mail that was executed; the payload is [outcome, digest of the reply]."""
+
+
+class Refusal(IntEnum):
+    """Why a mail was refused before it was executed: the first field of a REFUSED payload."""
+
+    ROLLBACK = 1
+    FORK = 2
+    REPLAY = 3
+    GAP = 4
+    CLIENT_STALE = 5
+    EVIDENCE_INVALID = 6
+    EVIDENCE_UNPROVEN = 7
+    NOT_ENROLLED = 8
+    LIMIT = 9
+    MALFORMED = 10
+
+
+class Hello(NamedTuple):
+    """The content of a hello, its signature checked."""
+
+    client: bytes
+    secret: bytes
+    number: int
+    highest: Checkpoint | None
+
+
+class Request(NamedTuple):
+    """The content of a mail."""
+
+    kind: RequestKind
+    topic: str
+    sequence: int
+    attempt: int
+    evidence: Checkpoint | None
+    highest: Checkpoint | None
+    inbox_ack: int
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """The content of a reply. ``checkpoint`` is None where nothing was committed (a refusal, a stateless enclave)."""
+
+    outcome: Outcome
+    topic: str
+    sequence: int
+    in_reply_to: bytes
+    checkpoint: Checkpoint | None
+    stable: int
+    payload: bytes | None
+
+
+def envelope_kind(untrusted: bytes) -> EnvelopeKind:
+    """Which message this claims to be. Raises :class:`Malformed` for none, another version, or too many bytes."""
+    if len(untrusted) > MAX_ENVELOPE_BYTES:
+        raise Malformed(f"a mail of {len(untrusted)} bytes; at most {MAX_ENVELOPE_BYTES} are allowed")
+    if len(untrusted) < _MAIL_HEADER_BYTES or untrusted[0] != MAIL_VERSION:
+        raise Malformed("not a mail of this version")
+    try:
+        return EnvelopeKind(untrusted[1])
+    except ValueError as error:
+        raise Malformed("not a mail of a known kind") from error
+
+
+def session_of(untrusted: bytes) -> bytes:
+    """The session that an envelope names (of a checked kind)."""
+    if untrusted[1] == EnvelopeKind.HELLO:
+        return untrusted[2 + EPOCH_BYTES : _HELLO_HEADER_BYTES]
+    return untrusted[2:_MAIL_HEADER_BYTES]
+
+
+def epoch_of_hello(untrusted: bytes) -> bytes:
+    """The epoch that a hello names. Raises :class:`Malformed`."""
+    if len(untrusted) < _HELLO_HEADER_BYTES:
+        raise Malformed("a hello that is too short")
+    return untrusted[2 : 2 + EPOCH_BYTES]
+
+
+def request_id(envelope: bytes) -> bytes:
+    """The 32 bytes by which a reply names the mail or hello that it answers."""
+    if envelope[1] == EnvelopeKind.HELLO:
+        return sha256(envelope)
+    return envelope[_MAIL_HEADER_BYTES : _MAIL_HEADER_BYTES + SALT_BYTES]
+
+
+# --- hello ---------------------------------------------------------------------------------------------
+
+
+def seal_hello(
+    hello: Hello, signing_key: SigningKey, mail_key: MailPublicKey, store_id: bytes, epoch: bytes, session: bytes
+) -> bytes:
+    """Encrypt and sign a hello."""
+    header = bytes([MAIL_VERSION, EnvelopeKind.HELLO]) + epoch + session
+    highest = _encode_evidence(hello.highest)
+    signature = signing_key.sign(_hello_text(store_id, header, mail_key, hello.secret, hello.number, highest))
+    plaintext = pack([hello.client, hello.secret, hello.number, highest, signature])
+    return header + mail_key.seal(pad(plaintext), _hello_info(store_id, header))
+
+
+def open_hello(untrusted: bytes, mail_key: MailKey, store_id: bytes) -> Hello:
+    """Decrypt a hello and check its signature.
+
+    Raises:
+        Unauthentic: not encrypted to this key for this store, epoch and session, or not signed by its client.
+        Malformed: too long, or not a hello's fields.
+    """
+    if len(untrusted) > MAX_HELLO_BYTES:
+        raise Malformed(f"a hello of {len(untrusted)} bytes; at most {MAX_HELLO_BYTES} are allowed")
+    header = untrusted[:_HELLO_HEADER_BYTES]
+    plaintext = unpad(mail_key.open(untrusted[_HELLO_HEADER_BYTES:], _hello_info(store_id, header)))
+    client, secret, number, highest, signature = expect(
+        unpack(plaintext, MAX_HELLO_BYTES), bytes, bytes, int, bytes, bytes
+    )
+    if (len(client), len(secret), len(signature)) != (PUBLIC_KEY_BYTES, KEY_BYTES, SIGNATURE_BYTES):
+        raise Malformed("a hello with fields of the wrong length")
+    verify(client, signature, _hello_text(store_id, header, mail_key.public, secret, number, highest))
+    return Hello(client, secret, _counter(number), _decode_evidence(store_id, highest))
+
+
+def _hello_info(store_id: bytes, header: bytes) -> bytes:
+    return b"pmap/1 hello" + store_id + header
+
+
+def _hello_text(
+    store_id: bytes, header: bytes, mail_key: MailPublicKey, secret: bytes, number: int, highest: bytes
+) -> bytes:
+    # Naming the recipient's key stops an enclave that was said hello to from passing it on as said to another.
+    return b"pmap/1 hello signature" + pack([store_id, header, mail_key.data, secret, number, highest])
+
+
+# --- mail ----------------------------------------------------------------------------------------------
+
+
+def seal_request(
+    request: Request, session: bytes, secret: bytes, randomness: Randomness, padding: Padding = padme
+) -> bytes:
+    """Encrypt a mail. Raises :class:`MailTooLarge` and, for a topic that is none, :class:`Malformed`."""
+    check_topic(request.topic)
+    if len(request.body) > MAX_BODY_BYTES:
+        raise MailTooLarge(f"a body of {len(request.body)} bytes; at most {MAX_BODY_BYTES} are allowed")
+    fields = list(request)
+    fields[4] = _encode_evidence(request.evidence)
+    fields[5] = _encode_evidence(request.highest)
+    header = bytes([MAIL_VERSION, EnvelopeKind.MAIL]) + session
+    return header + seal_once(secret, b"mail", pad(pack(fields), padding), header, randomness)
+
+
+def open_request(untrusted: bytes, secret: bytes, store_id: bytes) -> Request:
+    """Decrypt a mail of a known session. Raises :class:`wire.crypto.Unauthentic` and :class:`Malformed`."""
+    header = untrusted[:_MAIL_HEADER_BYTES]
+    plaintext = unpad(open_once(secret, b"mail", untrusted[_MAIL_HEADER_BYTES:], header))
+    kind, topic, sequence, attempt, evidence, highest, inbox_ack, body = expect(
+        unpack(plaintext, MAX_ENVELOPE_BYTES), int, str, int, int, bytes, bytes, int, bytes
+    )
+    if len(body) > MAX_BODY_BYTES:
+        raise Malformed(f"a body of {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")
+    check_topic(topic)
+    return Request(
+        _enum(RequestKind, kind),
+        topic,
+        _counter(sequence),
+        _counter(attempt),
+        _decode_evidence(store_id, evidence),
+        _decode_evidence(store_id, highest),
+        _counter(inbox_ack),
+        body,
+    )
+
+
+def mail_digest(topic: str, sequence: int, body: bytes) -> bytes:
+    """What identifies a mail over all sessions and epochs: its stream's topic, number and content."""
+    return sha256(b"pmap/1 mail" + pack([topic, sequence, sha256(body)]))
+
+
+def reply_digest(outcome: Outcome, payload: bytes | None) -> bytes:
+    """What identifies a reply's content."""
+    return sha256(b"pmap/1 reply" + pack([int(outcome), payload if payload is None else sha256(payload)]))
+
+
+# --- reply ---------------------------------------------------------------------------------------------
+
+
+def seal_reply(reply: Reply, session: bytes, secret: bytes, randomness: Randomness, padding: Padding = padme) -> bytes:
+    """Encrypt a reply."""
+    fields = list(reply)
+    fields[4] = _encode_evidence(reply.checkpoint)
+    header = bytes([MAIL_VERSION, EnvelopeKind.REPLY]) + session
+    return header + seal_once(secret, b"reply", pad(pack(fields), padding), header, randomness)
+
+
+def open_reply(untrusted: bytes, secret: bytes, store_id: bytes) -> Reply:
+    """Decrypt a reply of a known session. Raises :class:`wire.crypto.Unauthentic` and :class:`Malformed`."""
+    if envelope_kind(untrusted) is not EnvelopeKind.REPLY:
+        raise Malformed("not a reply")
+    header = untrusted[:_MAIL_HEADER_BYTES]
+    plaintext = unpad(open_once(secret, b"reply", untrusted[_MAIL_HEADER_BYTES:], header))
+    outcome, topic, sequence, in_reply_to, checkpoint, stable, payload = expect(
+        unpack(plaintext, MAX_ENVELOPE_BYTES), int, str, int, bytes, bytes, int, object
+    )
+    if payload is not None and type(payload) is not bytes:
+        raise Malformed("a payload is bytes or nothing")
+    return Reply(
+        _enum(Outcome, outcome),
+        topic,
+        _counter(sequence),
+        in_reply_to,
+        _decode_evidence(store_id, checkpoint),
+        _counter(stable),
+        payload,
+    )
+
+
+# --- fields --------------------------------------------------------------------------------------------
+
+
+def check_topic(topic: str) -> None:
+    """A topic is 1 to 128 bytes of ASCII letters, digits, ``-``, ``_`` and ``.``. Raises :class:`Malformed`."""
+    if not 1 <= len(topic) <= MAX_TOPIC_BYTES or not topic.isascii() or topic.translate(_NO_TOPIC_CHARACTERS):
+        raise Malformed(f"a topic is 1 to {MAX_TOPIC_BYTES} letters, digits, '-', '_' or '.', not {topic[:40]!r}")
+
+
+_NO_TOPIC_CHARACTERS: Final = dict.fromkeys(
+    map(ord, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."), ""
+)
+
+
+def _counter(value: int) -> int:
+    if not 0 <= value <= MAX_COUNTER:
+        raise Malformed("a counter out of range")
+    return value
+
+
+def _enum(kind: Any, value: int) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise Malformed(f"no such {kind.__name__}: {value}") from error
+
+
+def _encode_evidence(checkpoint: Checkpoint | None) -> bytes:
+    return b"" if checkpoint is None else checkpoint.encode()
+
+
+def _decode_evidence(store_id: bytes, data: bytes) -> Checkpoint | None:
+    if not data:
+        return None
+    if len(data) != CHECKPOINT_BYTES:
+        raise Malformed("a checkpoint of the wrong length")
+    return Checkpoint.decode(store_id, data)
