@@ -95,6 +95,8 @@ def holds_record(transaction: Transaction, tables: Sequence[Table], n: int, reco
 
 def delete_records_below(transaction: Transaction, tables: Sequence[Table], n: int) -> None:
     """Delete every record with a smaller number than n."""
+    if n <= 1:
+        return
     limit = number_key(n)
     with transaction.cursor(tables[RECORDS]) as cursor:
         cursor.first()
@@ -130,10 +132,9 @@ class OutboxChange:
         """Drop, then add. Raises :class:`InvalidInput`: two items at one place."""
         outbox, places = tables[OUTBOX], tables[PLACES]
         for place in self._dropped:
-            address = transaction.get(place, db=places)
+            address = transaction.pop(place, db=places)
             if address is not None:
                 transaction.delete(bytes(address) + place, db=outbox)
-                transaction.delete(place, db=places)
         if not self._messages:
             return
         with transaction.cursor(places) as cursor:

@@ -106,7 +106,7 @@ class EnclaveCore:
         self._sessions = Sessions()
         self._evidence = Evidence(log.history, log.public_key)
         self._stability = Stability(self.settings.roster)
-        self._unproven: dict[int, bytes] = {}
+        self._unproven: set[int] = set()
         self._clients = 0
         self._number = 0
         self._turn = Turn()
@@ -165,15 +165,15 @@ class EnclaveCore:
         self._turn.commits = True
         return self._finish()
 
-    def learn(self, size: int, to_size: int, untrusted_proof: list[bytes]) -> None:
-        """The host answers a :class:`ProofWanted`: from ``size`` to ``to_size``, a recent commit of this history.
+    def learn(self, size: int, untrusted_root: bytes, to_size: int, untrusted_proof: list[bytes]) -> None:
+        """The host answers a :class:`ProofWanted`: this history's root at ``size``, and the consistency proof from
+        there to ``to_size``, a recent commit.
 
-        Raises :class:`wire.errors.ProofInvalid`; unknown sizes are ignored.
+        Raises :class:`wire.errors.ProofInvalid`; sizes that nobody asked for are ignored.
         """
-        root = self._unproven.get(size)
-        if root is not None:
-            self._log.history.learn(size, root, to_size, untrusted_proof)
-            del self._unproven[size]
+        if size in self._unproven:
+            self._log.history.learn(size, untrusted_root, to_size, untrusted_proof)
+            self._unproven.discard(size)
 
     # --- hello -------------------------------------------------------------------------------------------
 
@@ -400,7 +400,7 @@ class EnclaveCore:
 
     def _want_proof(self, position: int, claim: Checkpoint) -> None:
         if len(self._unproven) < MAX_UNPROVEN_CLAIMS or claim.size in self._unproven:
-            self._unproven[claim.size] = claim.root
+            self._unproven.add(claim.size)
             self._turn.proofs.append(ProofWanted(position, claim.size))
 
     # --- commit ------------------------------------------------------------------------------------------
@@ -428,10 +428,10 @@ class EnclaveCore:
         stored, checkpoint = None, None
         if turn.commits and self._persistent:
             commit = self._log.commit()
-            checkpoint = commit.checkpoint
+            checkpoint = self._log.checkpoint
             stored = StoredCommit(commit.n, commit.record, commit.leaf, commit.tail)
             for key in turn.touched:
-                resolve(self._entries, key, commit.n, checkpoint.root)
+                resolve(self._entries, key, commit.n, commit.root)
         elif turn.commits:
             self._entries.take_changes()
             self._number += 1

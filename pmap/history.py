@@ -63,13 +63,13 @@ class History:
                 found[frontier.size] = frontier.root()
         return found
 
-    def learn(self, size: int, root: bytes, to_size: int, untrusted_proof: list[bytes]) -> None:
-        """Accept that ``root`` was this history's at ``size``, shown by a consistency proof to ``to_size``.
+    def learn(self, size: int, untrusted_root: bytes, to_size: int, untrusted_proof: list[bytes]) -> None:
+        """Accept what the host says this history's root was at ``size``, if a consistency proof to ``to_size`` shows it.
 
         Raises :class:`wire.errors.ProofInvalid`, also where the root at ``to_size`` is not known.
         """
         to_root = self.root_at(to_size)
         if to_root is None:
             raise ProofInvalid(f"a proof to commit {to_size}, whose root is not known here")
-        verify_consistency(size, root, to_size, to_root, untrusted_proof)
-        self._roots[size] = root
+        verify_consistency(size, untrusted_root, to_size, to_root, untrusted_proof)
+        self._roots[size] = untrusted_root

@@ -15,7 +15,7 @@ Changes and frontier get at most half of the record's class; the sweep's budget 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -42,15 +42,17 @@ _BODY_FIXED_BYTES: Final = 24
 """The body's own array and length prefixes: 1 + 5 + 1 + 5 + 5 bytes, rounded up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What the host must store for one commit before any effect of it leaves."""
+class Commit(NamedTuple):
+    """What the host must store for one commit before any effect of it leaves.
+
+    ``root`` is the history's root over records 1..n (32 bytes).
+    """
 
     n: int
     record: bytes
     leaf: bytes
     tail: int
-    checkpoint: Checkpoint
+    root: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class CommitLog:
         # position is mixed in as well, so that even a repeated random value would need the same state.
         self.epoch = sha256(b"pmap/1 epoch" + randomness(32) + self.n.to_bytes(8, "big") + self.history.previous)
         self._cipher = AESGCM(keyring.log_key(self.epoch))
-        self.checkpoint = self._sign()
+        self._checkpoint: Checkpoint | None = None
 
     @property
     def n(self) -> int:
@@ -104,6 +106,17 @@ class CommitLog:
     def tail(self) -> int:
         """The oldest record that a restart needs."""
         return self._sweep.tail
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The signed checkpoint of the newest commit. Signed when it is first asked for: a signature costs more
+        than the rest of a small commit."""
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            history = self.history
+            checkpoint = sign_checkpoint(self._signing_key, self.store_id, history.frontier.size, history.root)
+            self._checkpoint = checkpoint
+        return checkpoint
 
     def commit(self) -> Commit:
         """Make record n+1 of everything committed in :attr:`entries` since the last one (also of nothing)."""
@@ -127,16 +140,12 @@ class CommitLog:
         # The epoch's key encrypts record n once: n only grows, and a record is never made again.
         record = header + self._cipher.encrypt(n.to_bytes(NONCE_BYTES, "big"), plaintext, header)
         leaf = leaf_hash(record)
-        history.append(leaf)
-        self.checkpoint = checkpoint = self._sign()
-        return Commit(n, record, leaf, tail, checkpoint)
+        self._checkpoint = None
+        return Commit(n, record, leaf, tail, history.append(leaf))
 
     def sign_alarm(self, verdict: Verdict, contradiction: Checkpoint) -> Alarm:
         """A portable statement: this epoch's history stands here, while a client proved ``contradiction``."""
         return sign_alarm(self._signing_key, verdict, self.checkpoint, contradiction, self.epoch)
-
-    def _sign(self) -> Checkpoint:
-        return sign_checkpoint(self._signing_key, self.store_id, self.history.n, self.history.root)
 
 
 def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:

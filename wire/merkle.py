@@ -212,6 +212,11 @@ def _range_root(start: int, end: int, node: Node) -> bytes:
     return _fold(complete)
 
 
+def tree_root(size: int, node: Node) -> bytes:
+    """The root over the first ``size`` leaves, O(log size) calls of ``node``."""
+    return _range_root(0, size, node) if size else EMPTY_ROOT
+
+
 def _split(start: int, end: int) -> int:
     """Where the right subtree of the (at least two) leaves from ``start`` to ``end`` begins."""
     return start + (1 << ((end - start - 1).bit_length() - 1))

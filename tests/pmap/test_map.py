@@ -426,6 +426,13 @@ def test_writing_other_namespaces_does_not_disturb_an_iteration(reverse: bool) -
     assert seen == sorted(MANY.items(), reverse=reverse)
 
 
+def test_keys_that_differ_by_one_nul_are_all_reached() -> None:
+    keys = ["a" + "\x00" * n for n in range(200)]
+    m = new_map(dict.fromkeys(keys, b""))
+    assert list(m) == keys
+    assert list(reversed(m)) == keys[::-1]
+
+
 def test_an_abort_ends_the_iterations_whose_keys_it_changed() -> None:
     entries = Entries()
     m = PersistentMap(entries, LARGE, autocommit=entries.transaction)

@@ -1,0 +1,304 @@
+"""The commit log: replay equals the live map after every commit, for any schedule; and what each check refuses."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmap.entries import MAP
+from pmap.keyring import Keyring
+from pmap.log import Commit, CommitLog, LogSettings
+from pmap.replay import Replay
+from wire.checkpoint import verify_checkpoint
+from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, StoreError, UnsupportedVersion
+from wire.limits import MAX_TRANSACTION_BYTES, MIB
+from wire.merkle import EMPTY_ROOT, Frontier
+from wire.record import HEADER_BYTES, SMALLEST_CLASS_BYTES, class_bytes, decode_header
+
+KEYRING = Keyring(bytes(range(16)), bytes(range(32)))
+
+
+class Window:
+    """The records that an honest host keeps, trimmed as each record's tail says."""
+
+    def __init__(self) -> None:
+        self.records: dict[int, bytes] = {}
+
+    def store(self, commit: Commit) -> None:
+        self.records[commit.n] = commit.record
+        for n in [n for n in self.records if n < commit.tail]:
+            del self.records[n]
+
+    def replay(self, keyring: Keyring = KEYRING, log_settings: LogSettings | None = None) -> CommitLog:
+        replay = Replay(keyring)
+        replay.feed(self.records[n] for n in sorted(self.records))
+        return replay.finish(os.urandom, log_settings)
+
+
+def write(log: CommitLog, *changes: tuple[bytes, bytes | None]) -> Commit:
+    with log.entries.transaction():
+        for key, value in changes:
+            if value is not None:
+                log.entries.put(MAP + key, value)
+            elif MAP + key in log.entries.live:
+                log.entries.delete(MAP + key)
+    return log.commit()
+
+
+keys = st.integers(0, 40).map(lambda i: b"k%02d" % i) | st.binary(max_size=300)
+values = st.none() | st.binary(max_size=60) | st.integers(0, 9000).map(lambda n: b"v" * n)
+schedules = st.lists(
+    st.lists(st.tuples(keys, values), max_size=12) | st.sampled_from(["restart", "abort", "full", "incremental"]),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(schedules)
+def test_replay_equals_the_live_map_after_every_commit(schedule):
+    log, window, policy = CommitLog(KEYRING, os.urandom), Window(), LogSettings()
+    window.store(log.commit())
+    for step in schedule:
+        if step == "restart":
+            log = window.replay(log_settings=policy)
+        elif step in ("full", "incremental"):
+            policy = LogSettings(step)
+            log = window.replay(log_settings=policy)
+        elif step == "abort":
+            before = dict(log.entries.live)
+            with pytest.raises(ZeroDivisionError), log.entries.transaction():
+                log.entries.put(MAP + b"k00", b"never")
+                log.entries.put(MAP + b"new", b"never")
+                raise ZeroDivisionError
+            assert dict(log.entries.live) == before
+        else:
+            window.store(write(log, *step))
+            again = window.replay()
+            assert dict(again.entries.live) == dict(log.entries.live)
+            assert list(again.entries.live) == sorted(log.entries.live)
+            assert (again.n, again.tail, again.history.root) == (log.n, log.tail, log.history.root)
+
+
+def test_replay_equals_the_live_map_over_long_random_schedules():
+    rng = random.Random(20240)
+    for _ in range(20):
+        log, window = CommitLog(KEYRING, os.urandom), Window()
+        for _ in range(rng.randrange(50, 300)):
+            changes = [
+                (b"%d" % rng.randrange(200), rng.choice([None, rng.randbytes(rng.randrange(400))]))
+                for _ in range(rng.randrange(8))
+            ]
+            window.store(write(log, *changes))
+            if rng.random() < 0.05:
+                log = window.replay()
+        assert dict(window.replay().entries.live) == dict(log.entries.live)
+
+
+def test_the_whole_map_is_encrypted_again_within_one_cycle():
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    window.store(write(log, *((b"%05d" % i, b"x" * 100) for i in range(2000))))
+    first, live_bytes = log.n, 2000 * 118
+    commits = 0
+    while log.tail <= first:
+        window.store(log.commit())
+        commits += 1
+    # Half of each 4 KiB record sweeps; the cycle in which the load happened is finished first.
+    assert commits <= 2 * (live_bytes / (SMALLEST_CLASS_BYTES / 2 - 200) + 2)
+
+
+def test_the_window_stays_near_twice_the_live_bytes():
+    rng = random.Random(7)
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    for _ in range(30):
+        window.store(write(log, *((b"%04d" % rng.randrange(1000), rng.randbytes(100)) for _ in range(100))))
+    for _ in range(1500):
+        window.store(write(log, (b"%04d" % rng.randrange(1000), rng.randbytes(100))))
+    live = sum(len(k) + len(v) for k, v in log.entries.live.items())
+    assert sum(map(len, window.records.values())) <= 2.6 * live
+
+
+def test_a_full_sweep_puts_the_whole_map_into_every_record():
+    log, window = CommitLog(KEYRING, os.urandom, settings=LogSettings("full")), Window()
+    for i in range(50):
+        commit = write(log, (b"%d" % i, b"x" * 200))
+        window.store(commit)
+        assert commit.tail == commit.n
+        assert list(window.records) == [commit.n]
+    assert dict(window.replay().entries.live) == dict(log.entries.live)
+
+
+def test_an_entry_over_the_budget_makes_that_record_grow_and_is_swept_whole():
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    window.store(write(log, (b"big", b"b" * 100_000), (b"small", b"s")))
+    sizes = set()
+    for _ in range(10):
+        commit = log.commit()
+        window.store(commit)
+        sizes.add(len(commit.record))
+        assert dict(window.replay().entries.live) == dict(log.entries.live)
+    assert class_bytes(100_000) in sizes
+
+
+def test_checkpoints_are_signed_over_the_whole_history():
+    log, frontier = CommitLog(KEYRING, os.urandom), Frontier()
+    assert (log.checkpoint.size, log.checkpoint.root) == (0, EMPTY_ROOT)
+    for i in range(20):
+        commit = write(log, (b"k", b"%d" % i))
+        frontier.append(commit.leaf)
+        assert (log.checkpoint.size, log.checkpoint.root) == (commit.n, commit.root) == (i + 1, frontier.root())
+        verify_checkpoint(log.checkpoint, log.public_key)
+
+
+def test_no_key_and_nonce_come_twice_over_restarts_rollbacks_and_clones():
+    window, seen, epochs = Window(), set(), set()
+    log = CommitLog(KEYRING, os.urandom)
+    window.store(log.commit())
+    for _ in range(30):
+        clones = [window.replay() for _ in range(3)]
+        for clone in clones:
+            epochs.add(clone.epoch)
+            for i in range(3):
+                record = write(clone, (b"k", b"%d" % i)).record
+                header = decode_header(record)
+                assert (header.epoch, header.n) not in seen
+                seen.add((header.epoch, header.n))
+        window.store(log.commit())
+    assert len(epochs) == 90
+
+
+def test_a_repeated_random_value_still_gives_another_epoch_in_another_state():
+    frozen = bytes  # a "random" source that repeats itself
+    first = CommitLog(KEYRING, frozen)
+    window = Window()
+    window.store(first.commit())
+    replay = Replay(KEYRING)
+    replay.feed(window.records.values())
+    assert replay.finish(frozen).epoch != first.epoch
+
+
+# --- what a host can hand over instead of the window ---------------------------------------------------
+
+
+def history(commits: int, keyring: Keyring = KEYRING) -> tuple[CommitLog, list[bytes]]:
+    log = CommitLog(keyring, os.urandom)
+    return log, [write(log, (b"%03d" % (i % 60), b"x" * 150)).record for i in range(commits)]
+
+
+def window_of(records: list[bytes]) -> list[bytes]:
+    return records[decode_header(records[-1]).tail - 1 :]
+
+
+def replay_of(records: list[bytes], keyring: Keyring = KEYRING) -> CommitLog:
+    replay = Replay(keyring)
+    replay.feed(records)
+    return replay.finish(os.urandom)
+
+
+def test_every_flipped_byte_of_a_record_is_refused():
+    _, records = history(3)
+    window = window_of(records)
+    for at in [*range(HEADER_BYTES + 40), *range(HEADER_BYTES + 40, len(window[-1]), 97), len(window[-1]) - 1]:
+        altered = bytearray(window[-1])
+        altered[at] ^= 1
+        with pytest.raises((CorruptedStore, UnsupportedVersion)):
+            replay_of([*window[:-1], bytes(altered)])
+
+
+def test_a_dropped_repeated_or_reordered_record_is_refused():
+    _, records = history(120)
+    window = window_of(records)
+    assert len(window) > 4
+    for bad in (
+        window[:1] + window[2:],
+        window[:2] + window[1:],
+        [window[1], window[0], *window[2:]],
+        window[1:],
+        window[::-1],
+    ):
+        with pytest.raises(CorruptedStore):
+            replay_of(bad)
+
+
+def test_a_cut_off_end_opens_as_an_older_state_only_where_its_window_is_whole():
+    log, records = history(120)
+    older = window_of(records[:-1])
+    assert replay_of(older).n == log.n - 1  # that is a rollback: the clients' evidence finds it
+    with pytest.raises(CorruptedStore):
+        replay_of(window_of(records)[:-40][1:])
+
+
+def test_an_old_record_in_a_new_window_is_refused():
+    fork_point = history(60)
+    _, records = fork_point
+    one, other = replay_of(window_of(records)), replay_of(window_of(records))
+    left = [write(one, (b"k", b"left")).record for _ in range(3)]
+    right = [write(other, (b"k", b"right")).record for _ in range(3)]
+    with pytest.raises(CorruptedStore):
+        replay_of([*window_of(records), left[0], right[1]])
+    with pytest.raises(CorruptedStore):
+        replay_of([*window_of(records)[:-1], left[0], left[1]])
+
+
+def test_another_stores_records_are_refused():
+    _, ours = history(3)
+    other = Keyring(bytes(16), bytes(range(32)))
+    _, theirs = history(3, other)
+    with pytest.raises(CorruptedStore, match="another store"):
+        replay_of(window_of(theirs))
+    with pytest.raises(CorruptedStore):
+        replay_of([*ours[:-1], theirs[-1]])
+
+
+def test_records_of_another_master_secret_are_refused():
+    _, theirs = history(3, Keyring(KEYRING.store_id, os.urandom(32)))
+    with pytest.raises(CorruptedStore, match="altered, or never written"):
+        replay_of(window_of(theirs))
+
+
+def test_no_records_at_all_is_refused():
+    with pytest.raises(CorruptedStore, match="removed"):
+        replay_of([])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=6000))
+def test_garbage_for_a_record_is_refused(garbage):
+    with pytest.raises(StoreError):
+        replay_of([garbage])
+
+
+def test_a_record_of_another_version_says_so():
+    _, records = history(1)
+    newer = bytearray(records[0])
+    newer[3] = 9
+    with pytest.raises(UnsupportedVersion, match="version 9"):
+        replay_of([bytes(newer)])
+
+
+# --- bounds ---------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_would_not_fit_into_a_record_is_refused_before_it_changes_anything():
+    log = CommitLog(KEYRING, os.urandom)
+    chunk = bytes(64 * MIB)
+    with pytest.raises(LimitExceeded), log.entries.transaction():
+        for i in range(MAX_TRANSACTION_BYTES // len(chunk) + 1):
+            log.entries.put(MAP + b"%d" % i, chunk)
+    assert not log.entries.live
+    assert not log.entries.changes
+
+
+@pytest.mark.parametrize("wrong", [0, 4096, 4000, 3 * 4096 - 16, 2**40])
+def test_a_record_class_that_is_none_is_refused(wrong):
+    with pytest.raises(InvalidInput):
+        LogSettings(smallest_class=wrong)
+
+
+def test_a_sweep_policy_that_is_none_is_refused():
+    with pytest.raises(InvalidInput, match="incremental"):
+        LogSettings(sweep="sometimes")
