@@ -1,1 +1,23 @@
-"""The host side: stores for encrypted records, the enclave process, the web server, the command line. Not trusted."""
+"""The host side: stores for encrypted records, the enclave process, the web server, the command line. Not trusted.
+
+:func:`open_map` embeds the store in a program of your own, without mail; it alone brings enclave code into this
+process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from host_store.in_process.embedded import EmbeddedMap, open_map
+
+__all__ = ["EmbeddedMap", "open_map"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first asked for: a host that runs its enclave as a process never imports the enclave's code.
+    if name in __all__:
+        from host_store.in_process import embedded
+
+        return getattr(embedded, name)
+    raise AttributeError(f"module 'host_store' has no attribute {name!r}")

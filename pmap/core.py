@@ -199,7 +199,7 @@ class EnclaveCore:
         in_reply_to = request_id(untrusted)
         session_id = session_of(untrusted)
         session = Session(session_id, hello.client, hello.secret, hello.number, in_reply_to)
-        request = Request(RequestKind.HEARTBEAT, "hello", hello.number, 0, None, hello.highest, 0, b"")
+        request = Request(RequestKind.HEARTBEAT, "hello", hello.number, None, hello.highest, 0, b"")
         try:
             self._check_quarantine()
             self._sessions.check_hello(session)
@@ -256,31 +256,56 @@ class EnclaveCore:
             stream = StreamState() if value is None else StreamState.decode(value)
             digest = _digest_of(request)
             ruling = self._rule(session, request, client, stream, digest)
-            if value is None:
-                if client.streams >= MAX_STREAMS_PER_CLIENT:
-                    raise LimitExceeded(f"a client has at most {MAX_STREAMS_PER_CLIENT} streams")
+            if value is None and client.streams >= MAX_STREAMS_PER_CLIENT:
+                raise LimitExceeded(f"a client has at most {MAX_STREAMS_PER_CLIENT} streams")
         except _REFUSED as error:
             self._refuse(position, session, in_reply_to, request, error)
             return
-        session.attempts[request.topic] = request.attempt
         if ruling is Ruling.REDELIVER:
             self._turn.redeliver(position, stream.reply_n, stream.reply_index)
-            return
-        outcome, payload = self._carry_out(ruling, session, request, stream)
-        reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
-        self._record(request, stream, ruling, outcome, digest)
-        if ruling is Ruling.EXECUTE:
-            index = self._turn.boxed(position, session, reply)
-            self._place_reply(stream, outcome, payload, index)
+        elif ruling is Ruling.TELL:
+            self._tell(position, session, in_reply_to, request, stream)
         else:
-            self._turn.direct(position, session, reply)
+            self._execute(position, session, in_reply_to, request, stream, digest, fence=ruling is Ruling.FENCE)
+
+    def _execute(
+        self,
+        position: int,
+        session: Session,
+        in_reply_to: bytes,
+        request: Request,
+        stream: StreamState,
+        digest: bytes,
+        *,
+        fence: bool,
+    ) -> None:
+        new = stream.next == 0
+        if fence:
+            outcome, payload = Outcome.FENCED, None
+        elif request.kind is RequestKind.HEARTBEAT:
+            outcome, payload = Outcome.HEARTBEAT, None
+        else:
+            mail = Mail(session.client.hex(), request.topic, request.sequence, request.body)
+            outcome, payload = run(lambda: self._enclave.receive_mail(mail), self._entries, self._turn)
+        evidence = request.evidence
+        if stream.reply_n:
+            # Its sender asks for the next thing: the last reply has arrived.
+            self._turn.drops.append((stream.reply_n, stream.reply_index))
+        if evidence is not None:
+            stream.acked = Position(evidence.size, evidence.root)
+        stream.issued = self._issue()
+        stream.next = request.sequence + 1
+        stream.outcome, stream.mail, stream.reply = outcome, digest, reply_digest(outcome, payload)
+        reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
+        stream.reply_n = self._next_number()
+        stream.reply_index = self._turn.boxed(position, session, reply)
         with self._entries.transaction():
             key = stream_key(session.client, request.topic)
             self._entries.put(key, stream.encode())
             self._turn.touched.append(key)
             # The handler may have sent this client a mail: its entry is read anew.
             client = ClientState.decode(self._live[client_key(session.client)])
-            client.streams += value is None
+            client.streams += new
             self._turn.drops += self._inbox.acknowledge(session.client, client, request.inbox_ack)
             self._save_client(session.client, client, request.highest, request.evidence)
 
@@ -296,45 +321,22 @@ class EnclaveCore:
             latest = request.sequence == stream.next
         if request.inbox_ack > client.inbox_next:
             raise ClientStale(f"inbox mail {request.inbox_ack - 1} is acknowledged but was never sent")
-        session.check_attempt(request.topic, request.attempt, repeat=request.kind is not RequestKind.RECOVER)
         if request.kind is RequestKind.RECOVER:
             return rule_on_recover(stream, latest, request.sequence, digest)
         return rule_on_mail(stream, latest, request.sequence, digest)
 
-    def _carry_out(
-        self, ruling: Ruling, session: Session, request: Request, stream: StreamState
-    ) -> tuple[Outcome, bytes | None]:
-        if ruling in (Ruling.FENCE, Ruling.TELL_FENCED):
-            return Outcome.FENCED, None
-        if ruling is Ruling.TELL_EXECUTED:
-            return Outcome.RECOVERED, pack([int(stream.outcome), stream.reply])
-        if request.kind is RequestKind.HEARTBEAT:
-            return Outcome.HEARTBEAT, None
-        mail = Mail(session.client.hex(), request.topic, request.sequence, request.body)
-        return run(lambda: self._enclave.receive_mail(mail), self._entries, self._turn)
-
-    def _record(self, request: Request, stream: StreamState, ruling: Ruling, outcome: Outcome, digest: bytes) -> None:
-        """Bring the stream's entry up to what was just done."""
-        evidence = request.evidence
-        if evidence is not None:
-            if stream.reply_n and evidence.size >= stream.reply_n:
-                self._turn.drops.append((stream.reply_n, stream.reply_index))
-                stream.reply_n = stream.reply_index = 0
-            stream.acked = Position(evidence.size, evidence.root)
-        stream.issued = self._issue()
-        if ruling in (Ruling.EXECUTE, Ruling.FENCE):
-            stream.next = request.sequence + 1
-            stream.outcome = outcome
-            stream.mail = digest
-            stream.reply = UNRESOLVED
-        self._turn.commits = True
-
-    def _place_reply(self, stream: StreamState, outcome: Outcome, payload: bytes | None, index: int) -> None:
-        if not self._persistent and stream.reply_n:
-            self._turn.drops.append((stream.reply_n, stream.reply_index))
-        stream.reply = reply_digest(outcome, payload)
-        stream.reply_n = self._next_number()
-        stream.reply_index = index
+    def _tell(self, position: int, session: Session, in_reply_to: bytes, request: Request, stream: StreamState) -> None:
+        """Answer a RECOVER with what became of the mail. It changes nothing and issues the very evidence that the
+        mail's own reply carries, so it does not matter which of the two, or how many, reach the client."""
+        outcome, payload = Outcome.FENCED, None
+        if stream.outcome is not Outcome.FENCED:
+            outcome, payload = Outcome.RECOVERED, pack([int(stream.outcome), stream.reply])
+        reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
+        issued = stream.issued
+        # A root that is not known yet is this commit's: the reply gets it like any other of the turn.
+        if issued.root != UNRESOLVED:
+            reply = reply._replace(checkpoint=self._log.sign(issued.size, issued.root))
+        self._turn.direct(position, session, reply)
 
     # --- what handlers do ---------------------------------------------------------------------------------
 

@@ -19,9 +19,9 @@ applied (any failure: not executed):
    (redeliver); the last one with other content is :class:`ClientStale`; an older one is :class:`ReplayRefused`;
    one beyond is :class:`GapRefused`.
 4. RECOVER of the last number tells its outcome, of the next number fences it, of any other is refused as in 3.
+   Telling changes nothing and gives the same evidence each time, so a RECOVER may be repeated and replayed.
 
-Every mail is bound to the epoch by its session's key before these rules see it; within the epoch a RECOVER's
-attempt number must grow on its stream (:mod:`pmap.sessions`).
+Every mail is bound to the epoch by its session's key before these rules see it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum
 
-from pmap.clients import ClientState, Position, StreamState
+from pmap.clients import UNRESOLVED, ClientState, Position, StreamState
 from pmap.history import History
 from wire.checkpoint import Checkpoint, verify_checkpoint
 from wire.errors import (
@@ -49,9 +49,10 @@ class Ruling(Enum):
     EXECUTE = "execute"
     REDELIVER = "redeliver"
     """It was executed and its reply is not known to have arrived."""
-    TELL_EXECUTED = "tell executed"
-    TELL_FENCED = "tell fenced"
+    TELL = "tell"
+    """Answer a RECOVER with what became of the mail; nothing changes."""
     FENCE = "fence"
+    """Answer a RECOVER by making sure that the mail is never executed."""
 
 
 class Evidence:
@@ -141,7 +142,7 @@ def rule_on_recover(stream: StreamState, latest: bool, sequence: int, mail: byte
             return Ruling.FENCE
         raise ClientStale("the client recovers its next mail without the last reply's evidence: its state is old")
     if sequence == stream.next - 1 and mail == stream.mail:
-        return Ruling.TELL_FENCED if stream.outcome is Outcome.FENCED else Ruling.TELL_EXECUTED
+        return Ruling.TELL
     _refuse_number(stream, sequence)
     raise ClientStale(f"another mail was sent as number {sequence} before: the client's state is old, or shared")
 
@@ -156,4 +157,5 @@ def _refuse_number(stream: StreamState, sequence: int) -> None:
 def _matches(claimed: Checkpoint | None, position: Position) -> bool:
     if claimed is None:
         return position.size == 0
-    return claimed.size == position.size and claimed.root == position.root and claimed.size > 0
+    # A position whose root is still open was issued in this very batch: nobody can hold its checkpoint yet.
+    return claimed.size == position.size and claimed.root == position.root != UNRESOLVED

@@ -64,7 +64,7 @@ class History:
         return found
 
     def learn(self, size: int, untrusted_root: bytes, to_size: int, untrusted_proof: list[bytes]) -> None:
-        """Accept what the host says this history's root was at ``size``, if a consistency proof to ``to_size`` shows it.
+        """Accept what the host says this history's root was at ``size``, if a proof to ``to_size`` shows it.
 
         Raises :class:`wire.errors.ProofInvalid`, also where the root at ``to_size`` is not known.
         """

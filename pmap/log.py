@@ -113,10 +113,12 @@ class CommitLog:
         than the rest of a small commit."""
         checkpoint = self._checkpoint
         if checkpoint is None:
-            history = self.history
-            checkpoint = sign_checkpoint(self._signing_key, self.store_id, history.frontier.size, history.root)
-            self._checkpoint = checkpoint
+            checkpoint = self._checkpoint = self.sign(self.history.frontier.size, self.history.root)
         return checkpoint
+
+    def sign(self, size: int, root: bytes) -> Checkpoint:
+        """A checkpoint of this history, of now or of before. Signatures are deterministic: always the same one."""
+        return sign_checkpoint(self._signing_key, self.store_id, size, root)
 
     def commit(self) -> Commit:
         """Make record n+1 of everything committed in :attr:`entries` since the last one (also of nothing)."""

@@ -1,33 +1,25 @@
 """Sessions: one client's key agreement with this epoch. In memory only: they end with the epoch.
 
 A client has one session at a time; its hellos carry growing numbers, so a replayed or an older device's hello
-cannot take the place of a newer one. Within a session the attempt numbers of each stream must grow, which is
-what orders RECOVERs.
+cannot take the place of a newer one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wire.errors import ClientStale, ReplayRefused
 
 
 @dataclass(slots=True)
 class Session:
-    """An open session. ``attempts``: the last attempt number accepted on each topic."""
+    """One session. ``number`` and ``hello`` are the hello's number and digest."""
 
     id: bytes
     client: bytes
     secret: bytes
     number: int
     hello: bytes
-    attempts: dict[str, int] = field(default_factory=dict)
-
-    def check_attempt(self, topic: str, attempt: int, *, repeat: bool) -> None:
-        """``repeat``: whether the same attempt again is harmless. Raises :class:`ReplayRefused`."""
-        last = self.attempts.get(topic, -1)
-        if attempt < last or (attempt == last and not repeat):
-            raise ReplayRefused(f"attempt {attempt} on this stream came before; the last was {last}")
 
 
 class Sessions:

@@ -92,7 +92,7 @@ class Turn:
         for pending in self._replies:
             reply, session, position, index = pending.reply, pending.session, pending.position, pending.index
             if reply.outcome is not Outcome.REFUSED:
-                reply = reply._replace(checkpoint=checkpoint, stable=stable)
+                reply = reply._replace(checkpoint=reply.checkpoint or checkpoint, stable=stable)
             message = seal_reply(reply, session.id, session.secret, randomness, padding)
             if index is None:
                 assert position is not None

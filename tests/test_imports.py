@@ -62,7 +62,7 @@ class Import:
 
 def imports_of(source: str, module: str, *, is_package: bool) -> Iterator[Import]:
     """Every import in ``source``. ``from a import b`` gives ``a.b``: whether b is a module is for the caller to see."""
-    tree = ast.parse(source)
+    tree = ast.parse(source, filename=module)
     type_only = {
         id(inner)
         for node in ast.walk(tree)

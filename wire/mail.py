@@ -108,7 +108,6 @@ class Request(NamedTuple):
     kind: RequestKind
     topic: str
     sequence: int
-    attempt: int
     evidence: Checkpoint | None
     highest: Checkpoint | None
     inbox_ack: int
@@ -216,8 +215,8 @@ def seal_request(
     if len(request.body) > MAX_BODY_BYTES:
         raise MailTooLarge(f"a body of {len(request.body)} bytes; at most {MAX_BODY_BYTES} are allowed")
     fields = list(request)
-    fields[4] = _encode_evidence(request.evidence)
-    fields[5] = _encode_evidence(request.highest)
+    fields[3] = _encode_evidence(request.evidence)
+    fields[4] = _encode_evidence(request.highest)
     header = bytes([MAIL_VERSION, EnvelopeKind.MAIL]) + session
     return header + seal_once(secret, b"mail", pad(pack(fields), padding), header, randomness)
 
@@ -226,8 +225,8 @@ def open_request(untrusted: bytes, secret: bytes, store_id: bytes) -> Request:
     """Decrypt a mail of a known session. Raises :class:`wire.crypto.Unauthentic` and :class:`Malformed`."""
     header = untrusted[:_MAIL_HEADER_BYTES]
     plaintext = unpad(open_once(secret, b"mail", untrusted[_MAIL_HEADER_BYTES:], header))
-    kind, topic, sequence, attempt, evidence, highest, inbox_ack, body = expect(
-        unpack(plaintext, MAX_ENVELOPE_BYTES), int, str, int, int, bytes, bytes, int, bytes
+    kind, topic, sequence, evidence, highest, inbox_ack, body = expect(
+        unpack(plaintext, MAX_ENVELOPE_BYTES), int, str, int, bytes, bytes, int, bytes
     )
     if len(body) > MAX_BODY_BYTES:
         raise Malformed(f"a body of {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")
@@ -236,7 +235,6 @@ def open_request(untrusted: bytes, secret: bytes, store_id: bytes) -> Request:
         _enum(RequestKind, kind),
         topic,
         _counter(sequence),
-        _counter(attempt),
         _decode_evidence(store_id, evidence),
         _decode_evidence(store_id, highest),
         _counter(inbox_ack),

@@ -142,10 +142,17 @@ def open_map(
         if blob is not None:
             log = _restart(store, key, blob, settings, randomness)
         elif expect is not None:
-            raise StoreReplaced(f"there is a new, empty store in '{path}', but a checkpoint of an older one is
-        expected") elif not create: raise StoreMissing(f"the store in '{path}' is empty") else: log =
-        _found(store, key, settings, randomness) if expect is not None: check_expected(log, store, expect)
-        return EmbeddedMap(log, store, limit) except BaseException: store.close() raise
+            raise StoreReplaced(f"the store in '{path}' is new and empty, but a checkpoint of an older one is expected")
+        elif not create:
+            raise StoreMissing(f"the store in '{path}' is empty")
+        else:
+            log = _found(store, key, settings, randomness)
+        if expect is not None:
+            check_expected(log, store, expect)
+        return EmbeddedMap(log, store, limit)
+    except BaseException:
+        store.close()
+        raise
 
 
 def check_expected(log: CommitLog, store: Store, expect: str | Checkpoint) -> None:

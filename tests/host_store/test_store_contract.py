@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Head, OutboxItem, Store
@@ -489,8 +496,4 @@ def test_any_order_of_calls_agrees_with_a_model(name: str) -> None:
     class Machine(StoreAgainstModel):
         open_store = staticmethod(STORES[name])
 
-    case = Machine.TestCase
-    case.settings = settings(
-        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    case("runTest").runTest()
+    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))

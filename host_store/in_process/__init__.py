@@ -1,0 +1,4 @@
+"""Enclave code in the host's own process: for embedding, development and tests.
+
+The only folder here that imports ``pmap``.
+"""

@@ -1,0 +1,411 @@
+"""The frames between a host and its enclave process, without I/O: length-prefixed, typed messages.
+
+::
+
+    frame = length of the payload (4, big-endian) ‖ kind (1) ‖ payload (a msgpack array: the message's fields)
+
+======== ========================== ======= ===============================================================
+from     message                            answered by
+======== ========================== ======= ===============================================================
+host     Start                              Ready or Refused; a Start with a keyring is followed by
+host     Records, ..., End                  the window's records, in order, in as many frames as it takes
+host     Deliver                            one or more Delivered, the last one marked as such
+host     Learn                              Learned
+host     Stop                               the end of the process, as by the end of the stream
+======== ========================== ======= ===============================================================
+
+One command at a time: the host sends the next one after the last one's answer. Neither side trusts the other, so each
+takes only the other's kinds, each with its own bound, and checks the shape of every field. That the encoding is
+*canonical* is not checked: nothing is signed or hashed over frame bytes, and encoding again what is large already
+would be the most expensive thing on the way of a mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from wire.boundary import (
+    Answer,
+    AnswerKind,
+    Delivery,
+    Incoming,
+    IncomingKind,
+    OutboxMessage,
+    ProofWanted,
+    StoredCommit,
+)
+from wire.codec import expect, pack, unpack_authentic
+from wire.crypto import HASH_BYTES
+from wire.errors import (
+    CorruptedStore,
+    InvalidInput,
+    LimitExceeded,
+    Malformed,
+    PmapError,
+    StoreError,
+    UnsupportedVersion,
+    WrongKey,
+)
+from wire.limits import (
+    MAX_ATTESTATION_BYTES,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_MAILS,
+    MAX_FRAME_BYTES,
+    MAX_KEYRING_BYTES,
+    MAX_PROOF_HASHES,
+    MAX_REFUSAL_TEXT_CHARACTERS,
+    MAX_TREE_SIZE,
+)
+from wire.mail import SESSION_BYTES
+
+_header: Final = Struct(">IB")
+HEADER_BYTES: Final = _header.size
+_ITEM_OVERHEAD_BYTES: Final = 16
+_SMALL_FRAME_BYTES: Final = 16 * 1024
+_MAX_SLOT: Final = (1 << 32) - 1
+
+Read: TypeAlias = Callable[[int], bytes]
+"""Reads exactly so many bytes of a stream, fewer only at its end."""
+
+
+# --- what the host says ---------------------------------------------------------------------------------
+
+
+class Start(NamedTuple):
+    """Start on the store with this sealed keyring; None: on a new store, or on none."""
+
+    keyring: bytes | None
+
+
+class Records(NamedTuple):
+    """The next records of the window."""
+
+    untrusted_records: list[bytes]
+
+
+class End(NamedTuple):
+    """There are no more records."""
+
+
+class Deliver(NamedTuple):
+    """A batch for the enclave's core."""
+
+    batch: list[Incoming]
+
+
+class Learn(NamedTuple):
+    """The history's root at ``size`` and the consistency proof from there to ``to_size``, for a ProofWanted."""
+
+    size: int
+    root: bytes
+    to_size: int
+    proof: list[bytes]
+
+
+class Stop(NamedTuple):
+    """End the process."""
+
+
+# --- what the enclave says ------------------------------------------------------------------------------
+
+
+class Ready(NamedTuple):
+    """The enclave runs.
+
+    ``attestation`` is the encoded document, ``n`` the newest record's number. ``keyring`` (sealed) and ``genesis``
+    are there for a new store, to be stored together before anything else.
+    """
+
+    attestation: bytes
+    n: int
+    keyring: bytes | None
+    genesis: Delivery | None
+
+
+class Delivered(NamedTuple):
+    """One delivery of a batch; ``last`` marks the batch's last one."""
+
+    last: bool
+    delivery: Delivery
+
+
+class Learned(NamedTuple):
+    """What became of a proof: None if it was accepted, else why not."""
+
+    refused: str | None
+
+
+class Refused(NamedTuple):
+    """The enclave did not start, or will not go on; the process ends. One of :data:`REFUSALS` by name, and its text."""
+
+    name: str
+    text: str
+
+    @classmethod
+    def of(cls, error: PmapError) -> Refused:
+        """The nearest class that may cross the boundary."""
+        name = next((base.__name__ for base in type(error).__mro__ if base.__name__ in REFUSALS), "PmapError")
+        return cls(name, str(error)[:MAX_REFUSAL_TEXT_CHARACTERS])
+
+    def error(self) -> PmapError:
+        """The exception to raise."""
+        return REFUSALS[self.name](self.text)
+
+
+Command: TypeAlias = Start | Records | End | Deliver | Learn | Stop
+Effect: TypeAlias = Ready | Delivered | Learned | Refused
+
+REFUSALS: Final[dict[str, type[PmapError]]] = {
+    error.__name__: error
+    for error in (
+        PmapError,
+        InvalidInput,
+        LimitExceeded,
+        Malformed,
+        StoreError,
+        UnsupportedVersion,
+        WrongKey,
+        CorruptedStore,
+    )
+}
+"""Every error that an enclave process can end with, by name."""
+
+
+# --- frames ---------------------------------------------------------------------------------------------
+
+
+def encode_frame(message: Command | Effect) -> tuple[bytes, bytes]:
+    """A frame's header and payload, to be written one after the other. Raises :class:`LimitExceeded`."""
+    payload = pack(message)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise LimitExceeded(f"a frame of {len(payload)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return _header.pack(len(payload), _KINDS[type(message)]), payload
+
+
+def read_command(read: Read) -> Command | None:
+    """The next message of the host; None at the end of the stream. Raises :class:`Malformed`."""
+    command: Command | None = _read(read, _COMMANDS)
+    return command
+
+
+def read_effect(read: Read) -> Effect | None:
+    """The next message of the enclave; None at the end of the stream. Raises :class:`Malformed`."""
+    effect: Effect | None = _read(read, _EFFECTS)
+    return effect
+
+
+def _read(read: Read, kinds: _Kinds) -> Any:
+    header = read(HEADER_BYTES)
+    if not header:
+        return None
+    if len(header) != HEADER_BYTES:
+        raise Malformed("the stream ends inside a frame's header")
+    length, number = _header.unpack(header)
+    kind = kinds.get(number)
+    if kind is None:
+        raise Malformed(f"a frame of unknown kind {number}")
+    max_bytes, decode = kind
+    if length > max_bytes:
+        raise Malformed(f"a frame of kind {number} with {length} bytes, where at most {max_bytes} are allowed")
+    payload = read(length)
+    if len(payload) != length:
+        raise Malformed("the stream ends inside a frame")
+    return decode(unpack_authentic(payload))
+
+
+# --- decoding the host's messages -----------------------------------------------------------------------
+
+
+def _decode_start(fields: Any) -> Start:
+    (keyring,) = expect(fields, object)
+    return Start(_optional_bytes(keyring))
+
+
+def _decode_records(fields: Any) -> Records:
+    (records,) = expect(fields, list)
+    return Records(_each_bytes(records))
+
+
+def _decode_end(fields: Any) -> End:
+    expect(fields)
+    return End()
+
+
+def _decode_deliver(fields: Any) -> Deliver:
+    (batch,) = expect(fields, list)
+    if len(batch) > MAX_BATCH_MAILS:
+        raise Malformed(f"a batch of {len(batch)} items; at most {MAX_BATCH_MAILS} are allowed")
+    items = []
+    for item in batch:
+        kind, data = expect(item, int, bytes)
+        items.append(Incoming(_member(_INCOMING_KINDS, kind), data))
+    return Deliver(items)
+
+
+def _decode_learn(fields: Any) -> Learn:
+    size, root, to_size, proof = expect(fields, int, bytes, int, list)
+    if len(proof) > MAX_PROOF_HASHES or any(len(step) != HASH_BYTES for step in [root, *_each_bytes(proof)]):
+        raise Malformed("a proof that is too long, or not made of hashes")
+    return Learn(_number(size), root, _number(to_size), proof)
+
+
+def _decode_stop(fields: Any) -> Stop:
+    expect(fields)
+    return Stop()
+
+
+# --- decoding the enclave's messages --------------------------------------------------------------------
+
+
+def _decode_ready(fields: Any) -> Ready:
+    attestation, n, keyring, genesis = expect(fields, bytes, int, object, object)
+    if len(attestation) > MAX_ATTESTATION_BYTES:
+        raise Malformed(f"an attestation of {len(attestation)} bytes; at most {MAX_ATTESTATION_BYTES} are allowed")
+    if keyring is not None and len(_bytes(keyring)) > MAX_KEYRING_BYTES:
+        raise Malformed(f"a keyring of {len(keyring)} bytes; at most {MAX_KEYRING_BYTES} are allowed")
+    return Ready(attestation, _number(n), keyring, None if genesis is None else _decode_delivery(genesis))
+
+
+def _decode_delivered(fields: Any) -> Delivered:
+    last, delivery = expect(fields, bool, list)
+    return Delivered(last, _decode_delivery(delivery))
+
+
+def _decode_delivery(fields: Any) -> Delivery:
+    number, commit, outbox, drops, answers, proofs = expect(fields, int, object, list, list, list, list)
+    return Delivery(
+        _number(number),
+        None if commit is None else _decode_commit(commit),
+        [_decode_outbox(message) for message in outbox],
+        [_decode_place(place) for place in drops],
+        [_decode_answer(answer) for answer in answers],
+        [_decode_proof_wanted(proof) for proof in proofs],
+    )
+
+
+def _decode_commit(fields: Any) -> StoredCommit:
+    n, record, leaf, tail = expect(fields, int, bytes, bytes, int)
+    if not 1 <= tail <= n <= MAX_TREE_SIZE or len(leaf) != HASH_BYTES:
+        raise Malformed("a commit whose numbers or leaf hash make no sense")
+    return StoredCommit(n, record, leaf, tail)
+
+
+# Once per mail each: one comparison of types instead of a call of `expect`.
+
+
+def _decode_outbox(fields: Any) -> OutboxMessage:
+    if type(fields) is list and tuple(map(type, fields)) == (int, bytes, bytes):
+        slot, address, message = fields
+        if 0 <= slot <= _MAX_SLOT and len(address) == SESSION_BYTES:
+            return OutboxMessage(slot, address, message)
+    raise Malformed("not a message for the outbox")
+
+
+def _decode_place(fields: Any) -> tuple[int, int]:
+    if type(fields) is list and tuple(map(type, fields)) == (int, int):
+        n, slot = fields
+        if 0 <= n <= MAX_TREE_SIZE and 0 <= slot <= _MAX_SLOT:
+            return n, slot
+    raise Malformed("not a place in the outbox")
+
+
+def _decode_answer(fields: Any) -> Answer:
+    if type(fields) is list and tuple(map(type, fields)) in _ANSWER_TYPES:
+        position, kind, n, slot, data = fields
+        if 0 <= position < MAX_BATCH_MAILS and 0 <= n <= MAX_TREE_SIZE and 0 <= slot <= _MAX_SLOT:
+            return Answer(position, _member(_ANSWER_KINDS, kind), n, slot, data)
+    raise Malformed("not an answer")
+
+
+def _decode_proof_wanted(fields: Any) -> ProofWanted:
+    position, size = expect(fields, int, int)
+    return ProofWanted(_number(position), _number(size))
+
+
+# --- fields ---------------------------------------------------------------------------------------------
+
+_Member = TypeVar("_Member")
+
+_INCOMING_KINDS: Final = {int(kind): kind for kind in IncomingKind}
+_ANSWER_KINDS: Final = {int(kind): kind for kind in AnswerKind}
+_ANSWER_TYPES: Final = frozenset({(int, int, int, int, bytes), (int, int, int, int, type(None))})
+
+
+def _member(members: dict[int, _Member], value: int) -> _Member:
+    try:
+        return members[value]
+    except KeyError:
+        raise Malformed(f"no such kind: {value}") from None
+
+
+def _number(value: int) -> int:
+    if not 0 <= value <= MAX_TREE_SIZE:
+        raise Malformed("a number out of range")
+    return value
+
+
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise Malformed(f"expected bytes, got {type(value).__name__}")
+    return value
+
+
+def _optional_bytes(value: object) -> bytes | None:
+    return None if value is None else _bytes(value)
+
+
+def _each_bytes(values: list[Any]) -> list[bytes]:
+    for value in values:
+        _bytes(value)
+    return values
+
+
+def _decode_learned(fields: Any) -> Learned:
+    (refused,) = expect(fields, object)
+    if refused is not None and type(refused) is not str:
+        raise Malformed("a reason is a text")
+    return Learned(refused)
+
+
+def _decode_refused(fields: Any) -> Refused:
+    name, text = expect(fields, str, str)
+    if name not in REFUSALS:
+        raise Malformed("an error that an enclave process does not end with")
+    return Refused(name, text[:MAX_REFUSAL_TEXT_CHARACTERS])
+
+
+# --- kinds ----------------------------------------------------------------------------------------------
+
+_Kinds: TypeAlias = dict[int, tuple[int, Callable[[Any], Any]]]
+"""Kind -> (most bytes of a payload, its decoder)."""
+
+_KINDS: Final[dict[type, int]] = {
+    Start: 1,
+    Records: 2,
+    End: 3,
+    Deliver: 4,
+    Learn: 5,
+    Stop: 6,
+    Ready: 17,
+    Delivered: 18,
+    Learned: 19,
+    Refused: 20,
+}
+
+_COMMANDS: Final[_Kinds] = {
+    _KINDS[Start]: (MAX_KEYRING_BYTES + _ITEM_OVERHEAD_BYTES, _decode_start),
+    _KINDS[Records]: (MAX_FRAME_BYTES, _decode_records),
+    _KINDS[End]: (_ITEM_OVERHEAD_BYTES, _decode_end),
+    _KINDS[Deliver]: (MAX_BATCH_BYTES + MAX_BATCH_MAILS * _ITEM_OVERHEAD_BYTES, _decode_deliver),
+    _KINDS[Learn]: (_SMALL_FRAME_BYTES, _decode_learn),
+    _KINDS[Stop]: (_ITEM_OVERHEAD_BYTES, _decode_stop),
+}
+
+_EFFECTS: Final[_Kinds] = {
+    _KINDS[Ready]: (MAX_FRAME_BYTES, _decode_ready),
+    _KINDS[Delivered]: (MAX_FRAME_BYTES, _decode_delivered),
+    _KINDS[Learned]: (_SMALL_FRAME_BYTES, _decode_learned),
+    _KINDS[Refused]: (_SMALL_FRAME_BYTES, _decode_refused),
+}
