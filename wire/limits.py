@@ -65,3 +65,7 @@ MAX_UNPROVEN_CLAIMS: Final = 1024  # sizes of which the enclave waits for a proo
 MAX_NOTE_BYTES: Final = 64 * KIB
 MAX_ATTESTATION_BYTES: Final = 256 * KIB
 MAX_KEYRING_BYTES: Final = 4 * KIB
+
+# --- files of entries ---------------------------------------------------------------------------------
+MAX_TRANSFER_LINE_BYTES: Final = 96 * MIB
+"""Longest line of a CSV or JSON lines file: the largest value in base64, its key, and room to spell both."""

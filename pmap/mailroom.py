@@ -1,0 +1,144 @@
+"""Mails of open sessions: decrypt, check evidence and sequence, and only then execute.
+
+The rules are in :mod:`pmap.freshness`; this is what is done about each ruling.
+"""
+
+from __future__ import annotations
+
+from pmap.clients import UNRESOLVED, ClientState, Position, StreamState, client_key, stream_key
+from pmap.enclave import Mail
+from pmap.freshness import Ruling, rule_on_mail, rule_on_recover
+from pmap.handler import run
+from pmap.quarantine import Quarantine
+from pmap.refusals import REFUSED, Refusals
+from pmap.runtime import Runtime
+from pmap.sessions import Session
+from wire.boundary import Rejection
+from wire.codec import pack
+from wire.errors import ClientStale, LimitExceeded, Malformed
+from wire.limits import MAX_STREAMS_PER_CLIENT
+from wire.mail import (
+    Outcome,
+    Reply,
+    Request,
+    RequestKind,
+    mail_digest,
+    open_request,
+    reply_digest,
+    request_id,
+    session_of,
+)
+
+
+class Mailroom:
+    """Processes mails."""
+
+    __slots__ = ("_quarantine", "_refusals", "_runtime")
+
+    def __init__(self, runtime: Runtime, quarantine: Quarantine, refusals: Refusals) -> None:
+        self._runtime = runtime
+        self._quarantine = quarantine
+        self._refusals = refusals
+
+    def receive(self, position: int, untrusted: bytes) -> None:
+        """Process one mail. Raises :class:`Malformed` and :class:`wire.crypto.Unauthentic`: no answer is possible."""
+        runtime = self._runtime
+        session = runtime.sessions.find(session_of(untrusted))
+        if session is None:
+            runtime.turn.reject(position, Rejection.SESSION_UNKNOWN)
+            return
+        request = open_request(untrusted, session.secret, runtime.log.store_id)
+        in_reply_to = request_id(untrusted)
+        digest = _digest_of(request)
+        try:
+            self._quarantine.check()
+            client = ClientState.decode(runtime.live[client_key(session.client)])
+            value = runtime.live.get(stream_key(session.client, request.topic))
+            if value is None and client.streams >= MAX_STREAMS_PER_CLIENT:
+                raise LimitExceeded(f"a client has at most {MAX_STREAMS_PER_CLIENT} streams")
+            stream = StreamState() if value is None else StreamState.decode(value)
+            ruling = self._rule(session, request, client, stream, digest)
+        except REFUSED as error:
+            self._refusals.refuse(position, session, in_reply_to, request.topic, request.sequence, error)
+            return
+        if ruling is Ruling.REDELIVER:
+            runtime.turn.redeliver(position, stream.reply_n, stream.reply_index)
+        elif ruling is Ruling.TELL:
+            self._tell(position, session, in_reply_to, request, stream)
+        else:
+            outcome, payload = self._outcome(ruling, session, request)
+            reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
+            self._record(position, session, request, stream, digest, reply)
+
+    def _rule(
+        self, session: Session, request: Request, client: ClientState, stream: StreamState, digest: bytes
+    ) -> Ruling:
+        """Everything that has to hold before anything is done. Raises what :mod:`pmap.freshness` says."""
+        runtime = self._runtime
+        runtime.check_highest(request.highest, session.client, client)
+        latest = runtime.evidence.check_stream(request.evidence, stream)
+        if not runtime.persistent:
+            # Without checkpoints there is no evidence to tell by; within one epoch the number alone does.
+            latest = request.sequence == stream.next
+        if request.inbox_ack > client.inbox_next:
+            raise ClientStale(f"inbox mail {request.inbox_ack - 1} is acknowledged but was never sent")
+        if request.kind is RequestKind.RECOVER:
+            return rule_on_recover(stream, latest, request.sequence, digest)
+        return rule_on_mail(stream, latest, request.sequence, digest)
+
+    def _outcome(self, ruling: Ruling, session: Session, request: Request) -> tuple[Outcome, bytes | None]:
+        if ruling is Ruling.FENCE:
+            return Outcome.FENCED, None
+        if request.kind is RequestKind.HEARTBEAT:
+            return Outcome.HEARTBEAT, None
+        runtime = self._runtime
+        mail = Mail(session.client.hex(), request.topic, request.sequence, request.body)
+        return run(lambda: runtime.enclave.receive_mail(mail), runtime.entries, runtime.turn)
+
+    def _record(
+        self, position: int, session: Session, request: Request, stream: StreamState, digest: bytes, reply: Reply
+    ) -> None:
+        """Queue the reply and bring the stream's and the client's entries up to what was just done."""
+        runtime = self._runtime
+        turn, evidence = runtime.turn, request.evidence
+        new = stream.next == 0
+        if stream.reply_n:
+            # The sender goes on to the next thing: the last reply has arrived.
+            turn.drops.append((stream.reply_n, stream.reply_index))
+        if evidence is not None:
+            stream.acked = Position(evidence.size, evidence.root)
+        stream.issued = runtime.issue()
+        stream.next = request.sequence + 1
+        stream.outcome, stream.mail = reply.outcome, digest
+        stream.reply = reply_digest(reply.outcome, reply.payload)
+        stream.reply_n, stream.reply_index = runtime.next_number(), turn.boxed(position, session, reply)
+        with runtime.entries.transaction():
+            key = stream_key(session.client, request.topic)
+            runtime.entries.put(key, stream.encode())
+            turn.touched.append(key)
+            # The handler may have sent this client a mail: its entry is read anew.
+            client = ClientState.decode(runtime.live[client_key(session.client)])
+            client.streams += new
+            turn.drops += runtime.inbox.acknowledge(session.client, client, request.inbox_ack)
+            runtime.save_client(session.client, client, request.highest, evidence)
+
+    def _tell(self, position: int, session: Session, in_reply_to: bytes, request: Request, stream: StreamState) -> None:
+        """Answer a RECOVER with what became of the mail. It changes nothing and issues the very evidence that the
+        mail's own reply carries, so it does not matter which of the two, or how many, reach the client."""
+        outcome, payload = Outcome.FENCED, None
+        if stream.outcome is not Outcome.FENCED:
+            outcome, payload = Outcome.RECOVERED, pack([int(stream.outcome), stream.reply])
+        reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
+        issued = stream.issued
+        # A root that is not known yet is this commit's: the reply gets it like any other of the turn.
+        if issued.root != UNRESOLVED:
+            reply = reply._replace(checkpoint=self._runtime.log.sign(issued.size, issued.root))
+        self._runtime.turn.direct(position, session, reply)
+
+
+def _digest_of(request: Request) -> bytes:
+    if request.kind is RequestKind.RECOVER:
+        if len(request.body) != len(UNRESOLVED):
+            raise Malformed("a RECOVER names the mail by its 32-byte digest")
+        return request.body
+    return mail_digest(request.topic, request.sequence, request.body)

@@ -1,0 +1,134 @@
+"""What the parts of one running enclave share: the log and its entries, the open turn, the commit.
+
+Every step of a mail's way (:mod:`pmap.hello`, :mod:`pmap.mailroom`) writes through this object, and everything
+that it has written leaves with one commit (:meth:`Runtime.commit`).
+"""
+
+from __future__ import annotations
+
+from pmap.clients import UNRESOLVED, ClientState, Position, client_key, clients, positions_issued_to, resolve
+from pmap.enclave import Enclave, EnclaveSettings
+from pmap.freshness import Evidence
+from pmap.inbox import Inbox
+from pmap.log import CommitLog
+from pmap.map import PersistentMap
+from pmap.sessions import Session, Sessions
+from pmap.stability import Stability
+from pmap.turn import Turn
+from wire.boundary import Delivery, StoredCommit
+from wire.checkpoint import Checkpoint
+from wire.crypto import PUBLIC_KEY_BYTES, Randomness
+from wire.errors import InvalidInput
+from wire.mail import Outcome, Reply
+
+
+class Runtime:
+    """One epoch of one enclave. It is also the :class:`pmap.enclave.Platform` that handlers use."""
+
+    def __init__(self, enclave: Enclave, log: CommitLog, randomness: Randomness) -> None:
+        self.settings = EnclaveSettings.of(type(enclave))
+        self.enclave = enclave
+        self.log = log
+        self.entries = log.entries
+        self.live = log.entries.live
+        self.map = PersistentMap(log.entries, self.settings.map_size)
+        self.sessions = Sessions()
+        self.inbox = Inbox(log.entries)
+        self.stability = Stability(self.settings.roster)
+        self.evidence = Evidence(log.history, log.public_key)
+        self.persistent = self.settings.persistent
+        self.enrolled = 0
+        self.turn = Turn()
+        self._randomness = randomness
+        self._padding = type(enclave).reply_padding
+        # Commits are numbered by the log; where nothing persists, by this.
+        self._number = 0
+        self._load_clients()
+        enclave._platform = self
+
+    def _load_clients(self) -> None:
+        acked = []
+        for client, state in clients(self.entries):
+            self.enrolled += 1
+            self.stability.enrol(client)
+            acked.append((client, state.acked.size))
+        # Only once all are enrolled: fewer voters would make too small a quorum.
+        for client, size in acked:
+            self.stability.acknowledge(client, size)
+
+    # --- the coming commit -------------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """The number under which the host will keep this turn's outbox items."""
+        return self.log.n + 1 if self.persistent else self._number + 1
+
+    def issue(self) -> Position:
+        """The checkpoint that the coming commit gives out; its root is filled in once it is known."""
+        return Position(self.log.n + 1, UNRESOLVED) if self.persistent else Position()
+
+    def check_highest(self, claimed: Checkpoint | None, key: bytes, client: ClientState) -> None:
+        """Rule 2 of :mod:`pmap.freshness` for this client."""
+        self.evidence.check_highest(claimed, client, lambda: positions_issued_to(self.entries, key))
+
+    def save_client(self, key: bytes, client: ClientState, *shown: Checkpoint | None) -> None:
+        """Write a client's entry after it has shown evidence that was accepted. Inside a transaction."""
+        for evidence in shown:
+            if evidence is not None and evidence.size > client.acked.size:
+                client.acked = Position(evidence.size, evidence.root)
+        client.issued = self.issue()
+        self.stability.acknowledge(key, client.acked.size)
+        entry = client_key(key)
+        self.entries.put(entry, client.encode())
+        self.turn.touched.append(entry)
+        self.turn.commits = True
+
+    def commit(self) -> Delivery:
+        """Make the commit, if there is anything to commit, then the replies that carry its checkpoint."""
+        turn, self.turn = self.turn, Turn()
+        stored, checkpoint = None, None
+        if turn.commits and self.persistent:
+            made = self.log.commit()
+            checkpoint = self.log.checkpoint
+            stored = StoredCommit(made.n, made.record, made.leaf, made.tail)
+            for key in turn.touched:
+                resolve(self.entries, key, made.n, made.root)
+        elif turn.commits:
+            self.entries.take_changes()
+            self._number += 1
+        number = self.log.n if self.persistent else self._number
+        return turn.seal(number, stored, checkpoint, self.stability.size, self._randomness, self._padding)
+
+    # --- mails that the enclave sends on its own ---------------------------------------------------------
+
+    def send(self, recipient: str, body: bytes) -> None:
+        """Queue a mail to a client's inbox.
+
+        Raises :class:`InvalidInput` for an unknown recipient or outside a handler, :class:`LimitExceeded` for a
+        full inbox or too long a mail.
+        """
+        if not self.entries.in_transaction:
+            raise InvalidInput("mail is sent from inside receive_mail")
+        client = _public_key(recipient)
+        value = self.live.get(client_key(client))
+        if value is None:
+            raise InvalidInput("the recipient is not a client of this enclave")
+        number = self.inbox.add(client, ClientState.decode(value), body)
+        session = self.sessions.of_client(client)
+        if session is not None:
+            self.send_now(session, number, body)
+
+    def send_now(self, session: Session, number: int, body: bytes) -> None:
+        """Encrypt an inbox mail for an open session with the coming commit."""
+        index = self.turn.boxed(None, session, Reply(Outcome.INBOX, "inbox", number, b"", None, 0, body))
+        key = self.inbox.place(session.client, number, self.issue(), self.next_number(), index)
+        self.turn.touched.append(key)
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput("a recipient is a client's public key in hexadecimal") from error
+    if len(key) != PUBLIC_KEY_BYTES:
+        raise InvalidInput(f"a recipient is a client's public key: {PUBLIC_KEY_BYTES} bytes in hexadecimal")
+    return key
