@@ -1,0 +1,251 @@
+"""Every freshness rule by itself, on a small real history: what is executed, what is refused, and whose fault it is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pmap.clients import UNRESOLVED, ClientState, Position, StreamState
+from pmap.freshness import Evidence, Ruling, rule_on_mail, rule_on_recover
+from pmap.history import History
+from wire.checkpoint import Checkpoint, sign_checkpoint
+from wire.crypto import SigningKey
+from wire.errors import (
+    ClientStale,
+    EvidenceInvalid,
+    EvidenceUnproven,
+    ForkDetected,
+    GapRefused,
+    ProofInvalid,
+    ReplayRefused,
+    RollbackDetected,
+)
+from wire.limits import RECENT_ROOTS
+from wire.mail import MAX_COUNTER, Outcome
+from wire.merkle import Frontier, prove_consistency, subtree
+
+KEY = SigningKey(bytes(32))
+STORE = bytes(16)
+COMMITS = 9
+
+
+def leaf(i: int, branch: int = 0) -> bytes:
+    return bytes([branch]) * 31 + bytes([i])
+
+
+def grown(n: int, branch: int = 0, since: int = 0) -> History:
+    history = History()
+    for i in range(n):
+        history.append(leaf(i, branch if i >= since else 0))
+    return history
+
+
+HISTORY = grown(COMMITS)
+
+
+def signed(size: int, history: History = HISTORY, key: SigningKey = KEY) -> Checkpoint:
+    root = history.root_at(size)
+    assert root is not None
+    return sign_checkpoint(key, STORE, size, root)
+
+
+def at(size: int) -> Position:
+    return Position(size, HISTORY.root_at(size) or b"")
+
+
+EVIDENCE = Evidence(HISTORY, KEY.public)
+STREAM = StreamState(acked=at(3), issued=at(5), next=2, outcome=Outcome.EXECUTED, mail=b"m" * 32)
+
+
+# --- rule 1: the stream's evidence ---
+
+
+def test_the_latest_evidence_and_the_one_before_are_told_apart():
+    assert EVIDENCE.check_stream(signed(5), STREAM) is True
+    assert EVIDENCE.check_stream(signed(3), STREAM) is False
+    assert EVIDENCE.check_stream(None, StreamState()) is True
+    assert EVIDENCE.check_stream(None, StreamState(issued=at(2))) is False
+
+
+def test_evidence_of_more_commits_than_the_history_has_is_a_rollback():
+    with pytest.raises(RollbackDetected) as caught:
+        EVIDENCE.check_stream(signed(12, grown(12)), STREAM)
+    assert caught.value.checkpoint == signed(12, grown(12))
+
+
+def test_evidence_of_another_history_is_a_fork_at_any_size_up_to_now():
+    for size in range(4, COMMITS + 1):
+        with pytest.raises(ForkDetected) as caught:
+            EVIDENCE.check_stream(signed(size, grown(12, branch=1, since=3)), STREAM)
+        assert caught.value.checkpoint is not None
+
+
+def test_evidence_that_this_store_never_signed_is_the_clients_fault_alone():
+    stranger = SigningKey(b"\x01" * 32)
+    forged = [
+        signed(12, grown(12), key=stranger),
+        signed(4, key=stranger),
+        Checkpoint(STORE, 12, bytes(32), bytes(64)),
+        Checkpoint(bytes(15) + b"\x01", 4, signed(4).root, signed(4).signature),
+    ]
+    for checkpoint in forged:
+        with pytest.raises(EvidenceInvalid) as caught:
+            EVIDENCE.check_stream(checkpoint, STREAM)
+        assert caught.value.checkpoint is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 6, 9])
+def test_signed_evidence_of_this_history_that_is_not_the_latest_is_a_stale_client(size):
+    with pytest.raises(ClientStale) as caught:
+        EVIDENCE.check_stream(signed(size), STREAM)
+    assert caught.value.checkpoint is None
+
+
+def test_no_evidence_where_some_was_issued_is_a_stale_client():
+    with pytest.raises(ClientStale, match="lost its state"):
+        EVIDENCE.check_stream(None, STREAM)
+
+
+def test_evidence_from_before_memory_is_unproven_until_the_host_shows_the_way():
+    n = RECENT_ROOTS + 10
+    history, frontier, leaves = History(), Frontier(), []
+    for i in range(n):
+        leaves.append(i.to_bytes(32, "little"))
+        history.append(leaves[-1])
+        frontier.append(leaves[-1])
+        if frontier.size == 5:
+            root = frontier.root()
+    evidence = Evidence(history, KEY.public)
+    claim = sign_checkpoint(KEY, STORE, 5, root)
+    with pytest.raises(EvidenceUnproven):
+        evidence.check_stream(claim, STREAM)
+
+    def node(level: int, index: int) -> bytes:
+        return subtree(level, index, leaves.__getitem__)
+
+    proof = prove_consistency(5, n, node)
+    with pytest.raises(ProofInvalid):
+        history.learn(5, bytes(32), n, proof)
+    history.learn(5, root, n, proof)
+    with pytest.raises(ClientStale):
+        evidence.check_stream(claim, STREAM)
+    with pytest.raises(ForkDetected):
+        evidence.check_stream(sign_checkpoint(KEY, STORE, 5, bytes(32)), STREAM)
+
+
+def test_a_position_whose_root_is_open_matches_nobodys_claim():
+    """A client that guesses the coming commit's number cannot have a second mail executed in the same batch."""
+    stream = StreamState(acked=at(3), issued=Position(COMMITS + 1, UNRESOLVED), next=3)
+    with pytest.raises(EvidenceInvalid):
+        EVIDENCE.check_stream(Checkpoint(STORE, COMMITS + 1, UNRESOLVED, os.urandom(64)), stream)
+
+
+# --- rule 2: the highest evidence ---
+
+CLIENT = ClientState(acked=at(4), issued=at(7))
+
+
+def highest(claim: Checkpoint | None, client: ClientState = CLIENT, *issued: Position) -> None:
+    EVIDENCE.check_highest(claim, client, lambda: issued)
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 9])
+def test_highest_evidence_of_this_history_from_what_was_shown_before_on_is_accepted(size):
+    highest(signed(size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_highest_evidence_below_what_the_client_showed_before_is_stale(size):
+    with pytest.raises(ClientStale, match="showed 4 before"):
+        highest(signed(size))
+
+
+def test_a_newcomer_needs_no_highest_evidence_and_a_known_client_does():
+    highest(None, ClientState())
+    with pytest.raises(ClientStale):
+        highest(None)
+
+
+def test_an_invites_evidence_is_judged_like_any_other():
+    highest(signed(6), ClientState())
+    with pytest.raises(RollbackDetected):
+        highest(signed(12, grown(12)), ClientState())
+    with pytest.raises(ForkDetected):
+        highest(signed(6, grown(9, branch=2)), ClientState())
+
+
+def test_highest_evidence_that_only_the_clients_own_entries_remember_is_accepted():
+    empty = Evidence(History(), KEY.public)  # remembers no roots at all
+    with pytest.raises(RollbackDetected):
+        empty.check_highest(signed(6), CLIENT, list)
+    empty.check_highest(signed(6), CLIENT, lambda: [at(5), at(6)])
+    with pytest.raises(RollbackDetected):  # below what it showed before: its entry does not help
+        empty.check_highest(signed(2), CLIENT, lambda: [at(2)])
+
+
+# --- rule 3: sequence ---
+
+
+def test_the_next_number_with_the_latest_evidence_executes():
+    assert rule_on_mail(STREAM, True, 2, b"n" * 32) is Ruling.EXECUTE
+
+
+def test_the_next_number_without_the_latest_evidence_is_a_stale_client():
+    with pytest.raises(ClientStale):
+        rule_on_mail(STREAM, False, 2, b"n" * 32)
+
+
+def test_the_last_mail_again_is_redelivered_only_while_its_reply_is_not_acknowledged():
+    assert rule_on_mail(STREAM, False, 1, b"m" * 32) is Ruling.REDELIVER
+    with pytest.raises(ReplayRefused, match="acknowledged"):
+        rule_on_mail(STREAM, True, 1, b"m" * 32)
+
+
+def test_another_mail_under_the_last_number_is_a_stale_or_shared_client():
+    with pytest.raises(ClientStale, match="another mail"):
+        rule_on_mail(STREAM, False, 1, b"x" * 32)
+
+
+@pytest.mark.parametrize("latest", [True, False])
+def test_an_older_number_is_a_replay_and_one_beyond_a_gap(latest):
+    with pytest.raises(ReplayRefused):
+        rule_on_mail(STREAM, latest, 0, b"m" * 32)
+    for beyond in (3, 4, MAX_COUNTER):
+        with pytest.raises(GapRefused):
+            rule_on_mail(STREAM, latest, beyond, b"m" * 32)
+
+
+def test_a_stream_starts_at_zero():
+    assert rule_on_mail(StreamState(), True, 0, b"m" * 32) is Ruling.EXECUTE
+    with pytest.raises(GapRefused):
+        rule_on_mail(StreamState(), True, 1, b"m" * 32)
+
+
+# --- rule 4: RECOVER ---
+
+
+def test_recover_tells_of_the_last_mail_and_fences_the_next():
+    assert rule_on_recover(STREAM, False, 1, b"m" * 32) is Ruling.TELL
+    assert rule_on_recover(STREAM, True, 2, b"n" * 32) is Ruling.FENCE
+
+
+def test_a_fenced_mail_is_never_executed_and_can_be_asked_about_again():
+    fenced = StreamState(acked=at(3), issued=at(5), next=2, outcome=Outcome.FENCED, mail=b"m" * 32)
+    assert rule_on_recover(fenced, False, 1, b"m" * 32) is Ruling.TELL
+    with pytest.raises(ReplayRefused, match="fenced"):
+        rule_on_mail(fenced, False, 1, b"m" * 32)
+
+
+@pytest.mark.parametrize(
+    ("latest", "sequence", "mail", "error"),
+    [
+        (False, 2, b"n", ClientStale),
+        (True, 0, b"m", ReplayRefused),
+        (True, 3, b"m", GapRefused),
+        (False, 1, b"x", ClientStale),
+    ],
+)
+def test_recover_of_anything_else_is_refused(latest, sequence, mail, error):
+    with pytest.raises(error):
+        rule_on_recover(STREAM, latest, sequence, mail * 32)
