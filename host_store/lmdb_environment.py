@@ -27,7 +27,7 @@ import lmdb
 
 from host_store.lmdb_meta import measure_data_file
 from host_store.store_folder import DATA_FILE, sync
-from wire.errors import CorruptedStore, PmapError, StoreError, StoreUnavailable, UnsupportedVersion
+from wire.errors import CorruptedStore, StoreError, StoreUnavailable, UnsupportedVersion
 
 if TYPE_CHECKING:
     Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -115,11 +115,6 @@ class LmdbEnvironment:
                 except lmdb.Error as error:
                     self._settle(error, landed)
                     return
-                except PmapError:
-                    raise
-                except BaseException:
-                    self._discard()  # an interrupt between two steps: believe only what is read back
-                    raise
 
     def page_bytes_used(self) -> int:
         """Bytes of all pages in use: meta pages, the main table, the sub-databases. Raises :class:`StoreError`."""

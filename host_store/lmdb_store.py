@@ -25,11 +25,12 @@ from host_store.lmdb_tables import (
     claim_number,
     delete_records_below,
     holds_record,
-    number_key,
     place_key,
+    put_record,
     read_head,
     read_node,
     read_outbox,
+    record_key,
     store_completed_nodes,
 )
 from host_store.store import ADDRESS_BYTES, LEAF_BYTES, Head, OutboxItem, StoreStats
@@ -91,31 +92,33 @@ class LmdbStore:
             keyring = transaction.get(KEYRING_KEY, db=tables[META])
             return None if keyring is None else bytes(keyring)
 
-    def create(self, keyring: bytes) -> None:
-        """Store the first keyring."""
-        self._put_keyring(keyring, first=True)
+    def create(self, keyring: bytes, record: bytes, leaf: bytes) -> None:
+        """Store the first keyring with record 1."""
+        _check_keyring(keyring)
+        _check_record(record, leaf)
+
+        def change(transaction: Transaction, tables: Sequence[Table]) -> None:
+            if transaction.get(KEYRING_KEY, db=tables[META]) is not None or read_head(transaction, tables).n:
+                raise StoreExists(f"a store was created in {self._folder.path} before")
+            transaction.put(KEYRING_KEY, keyring, db=tables[META])
+            claim_number(transaction, tables, 1, record, leaf)
+            put_record(transaction, tables, 1, record)
+
+        def landed(transaction: Transaction, tables: Sequence[Table]) -> bool:
+            return _holds_keyring(transaction, tables, keyring) and holds_record(transaction, tables, 1, record, leaf)
+
+        self._environment.update(change, landed)
 
     def replace_keyring(self, keyring: bytes) -> None:
         """Put another keyring in the place of the stored one."""
-        self._put_keyring(keyring, first=False)
-
-    def _put_keyring(self, keyring: bytes, *, first: bool) -> None:
-        if len(keyring) > MAX_KEYRING_BYTES:
-            raise LimitExceeded(f"a keyring of {len(keyring)} bytes; the most is {MAX_KEYRING_BYTES}")
+        _check_keyring(keyring)
 
         def change(transaction: Transaction, tables: Sequence[Table]) -> None:
-            exists = transaction.get(KEYRING_KEY, db=tables[META]) is not None
-            if first and exists:
-                raise StoreExists(f"{self._folder.path} has a keyring: a store was created here before")
-            if not first and not exists:
-                raise StoreMissing(f"{self._folder.path} has no keyring to replace: create one first")
+            if transaction.get(KEYRING_KEY, db=tables[META]) is None:
+                raise StoreMissing(f"{self._folder.path} has no keyring to replace: create a store first")
             transaction.put(KEYRING_KEY, keyring, db=tables[META])
 
-        def landed(transaction: Transaction, tables: Sequence[Table]) -> bool:
-            stored = transaction.get(KEYRING_KEY, db=tables[META])
-            return stored is not None and bytes(stored) == keyring
-
-        self._environment.update(change, landed)
+        self._environment.update(change, lambda transaction, tables: _holds_keyring(transaction, tables, keyring))
 
     # --- records and history ---
 
@@ -137,10 +140,7 @@ class LmdbStore:
         """One durable transaction: record, leaf hash, trim, outbox; fenced by n."""
         if not 1 <= n <= MAX_TREE_SIZE or not 0 <= trim <= n:
             raise InvalidInput(f"record {n} with a trim to {trim}: records count from 1, and a trim spares the new one")
-        if len(leaf) != LEAF_BYTES:
-            raise InvalidInput(f"a leaf hash of {len(leaf)} bytes; it has {LEAF_BYTES}")
-        if len(record) > MAX_RECORD_BYTES:
-            raise LimitExceeded(f"a record of {len(record)} bytes; the most is {MAX_RECORD_BYTES}")
+        _check_record(record, leaf)
         outbox_change = OutboxChange(n, outbox, drops) if outbox or drops else None
 
         def change(transaction: Transaction, tables: Sequence[Table]) -> None:
@@ -150,7 +150,7 @@ class LmdbStore:
             delete_records_below(transaction, tables, trim)
             if outbox_change is not None:
                 outbox_change.apply(transaction, tables)
-            transaction.put(number_key(n), record, append=True, db=tables[RECORDS])
+            put_record(transaction, tables, n, record)
             store_completed_nodes(transaction, tables, n)
 
         def landed(transaction: Transaction, tables: Sequence[Table]) -> bool:
@@ -172,7 +172,7 @@ class LmdbStore:
             size = 0
             with self._environment.view() as (transaction, tables):
                 while n < stop and size < RECORDS_PER_READ_BYTES:
-                    record = transaction.get(number_key(n), db=tables[RECORDS])
+                    record = transaction.get(record_key(n), db=tables[RECORDS])
                     if record is None:
                         raise CorruptedStore(f"record {n} is not in the store {self._folder.path}")
                     records.append(bytes(record))
@@ -215,10 +215,27 @@ class LmdbStore:
     def stats(self) -> StoreStats:
         """How large the store is. Raises :class:`wire.errors.StoreError`."""
         with self._environment.view() as (transaction, tables):
-            records = transaction.stat(tables[RECORDS])["entries"]
+            head = read_head(transaction, tables)
             waiting = transaction.stat(tables[PLACES])["entries"]
         try:
             file_bytes = self._folder.data_file.stat().st_size
         except OSError as error:
             raise StoreUnavailable(f"cannot look at {self._folder.data_file}: {error.strerror}") from error
-        return StoreStats(file_bytes, self._environment.page_bytes_used(), records, waiting)
+        return StoreStats(file_bytes, self._environment.page_bytes_used(), head.n - head.first + 1, waiting)
+
+
+def _check_keyring(keyring: bytes) -> None:
+    if len(keyring) > MAX_KEYRING_BYTES:
+        raise LimitExceeded(f"a keyring of {len(keyring)} bytes; the most is {MAX_KEYRING_BYTES}")
+
+
+def _check_record(record: bytes, leaf: bytes) -> None:
+    if len(leaf) != LEAF_BYTES:
+        raise InvalidInput(f"a leaf hash of {len(leaf)} bytes; it has {LEAF_BYTES}")
+    if len(record) > MAX_RECORD_BYTES:
+        raise LimitExceeded(f"a record of {len(record)} bytes; the most is {MAX_RECORD_BYTES}")
+
+
+def _holds_keyring(transaction: Transaction, tables: Sequence[Table], keyring: bytes) -> bool:
+    stored = transaction.get(KEYRING_KEY, db=tables[META])
+    return stored is not None and bytes(stored) == keyring

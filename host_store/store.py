@@ -66,13 +66,15 @@ class Store(Protocol):
         """Which records are kept. What it names is durable."""
         ...
 
-    def create(self, keyring: bytes) -> None:
-        """Store the first keyring, durably.
+    def create(self, keyring: bytes, record: bytes, leaf: bytes) -> None:
+        """Store the first keyring with record 1 and its leaf hash, in one durable transaction.
+
+        Neither is of use without the other: an enclave that finds only one of them has to cry foul.
 
         Raises:
-            StoreExists: there is one already, be it the same.
-            LimitExceeded: longer than ``MAX_KEYRING_BYTES``.
-            StoreUnavailable: as :meth:`append`.
+            StoreExists: there is a keyring or a record already, be it the same.
+            LimitExceeded: longer than ``MAX_KEYRING_BYTES`` or ``MAX_RECORD_BYTES``.
+            InvalidInput, StoreUnavailable: as :meth:`append`.
         """
         ...
 

@@ -11,7 +11,10 @@ copy is in the window the deletion is too.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
+from itertools import accumulate, islice
+from operator import add
 from typing import Final, Literal
 
 from sortedcontainers import SortedDict
@@ -33,11 +36,12 @@ def check_policy(policy: str) -> None:
 class Sweep:
     """The cursor and the steps ``(start key, n)`` of the previous and the current cycle."""
 
-    __slots__ = ("_current", "_previous", "cursor", "tail")
+    __slots__ = ("_current", "_guess", "_previous", "cursor", "tail")
 
     def __init__(self) -> None:
         self.cursor = b""
         self.tail = 1
+        self._guess = 16
         self._previous: deque[tuple[bytes, int]] = deque()
         self._current: deque[tuple[bytes, int]] = deque()
 
@@ -47,22 +51,26 @@ class Sweep:
         ``budget`` is in bytes (None: the whole map, from its start). An entry larger than the whole
         budget is taken alone. Moves nothing; :meth:`advance` does.
         """
-        items: list[bytes] = []
-        used = 0
         if budget is None:
-            for key, value in live.items():
-                items += (key, value)
-                used += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
-            return items, used, True
-        for key in live.irange(self.cursor):
-            value = live[key]
-            cost = len(key) + len(value) + ENTRY_OVERHEAD_BYTES
-            if used + cost > budget and items:
-                return items, used, False
-            used += cost
-            items.append(key)
-            items.append(value)
-        return items, used, True
+            return _flat(list(live), list(live.values())), _cost(live), True
+        # In bulk, not entry by entry: this is the larger part of a small commit's cost. How many entries fit is
+        # guessed from the last slice, and put right.
+        guess = self._guess
+        while True:
+            keys = list(islice(live.irange(self.cursor), guess))
+            values = list(map(live.__getitem__, keys))
+            costs = list(accumulate(map(add, map(len, keys), map(len, values))))
+            fit = bisect_right(range(len(costs)), budget, key=lambda i: costs[i] + (i + 1) * ENTRY_OVERHEAD_BYTES)
+            if fit == guess:
+                guess *= 2
+                continue
+            wrapped = fit == len(keys)
+            if not wrapped and fit == 0:
+                fit = 1
+                wrapped = len(keys) == 1 and guess > 1
+            self._guess = fit + 2
+            used = costs[fit - 1] + fit * ENTRY_OVERHEAD_BYTES if fit else 0
+            return _flat(keys[:fit], values[:fit]), used, wrapped
 
     def advance(self, n: int, last_key: bytes | None, wrapped: bool) -> int:
         """Record ``n`` swept up to and including ``last_key`` (None: nothing). Returns the new tail.
@@ -82,3 +90,14 @@ class Sweep:
                 previous.popleft()
         self.tail = (self._previous or self._current)[0][1]
         return self.tail
+
+
+def _flat(keys: list[bytes], values: list[bytes]) -> list[bytes]:
+    flat = [b""] * (2 * len(keys))
+    flat[::2] = keys
+    flat[1::2] = values
+    return flat
+
+
+def _cost(live: SortedDict) -> int:
+    return sum(map(len, live)) + sum(map(len, live.values())) + len(live) * ENTRY_OVERHEAD_BYTES

@@ -8,6 +8,7 @@
     │   ├── MapFull                    the entry does not fit into the map's size
     │   └── MailTooLarge               a mail, reply or batch is over its bound
     ├── Malformed                      bytes that are not of the documented format
+    │   └── Undecryptable              a mail that its session's key does not open
     ├── ProofInvalid                   a Merkle proof that does not hold
     ├── StoreError                     the host's store, or what it gave the enclave
     │   ├── StoreMissing               there is no store here
@@ -90,6 +91,10 @@ class Malformed(PmapError):
     """Bytes that are not of the documented format."""
 
     fault = Fault.UNKNOWN
+
+
+class Undecryptable(Malformed):
+    """A mail that its session's key, or a hello that the enclave's key, does not open."""
 
 
 class ProofInvalid(PmapError):

@@ -51,7 +51,13 @@ MAX_REFUSAL_BYTES: Final = 8 * KIB
 # --- batches and frames -------------------------------------------------------------------------------
 MAX_BATCH_MAILS: Final = 1024  # mails
 MAX_BATCH_BYTES: Final = 96 * MIB
-MAX_FRAME_BYTES: Final = MAX_RECORD_BYTES + 64 * MIB
+MAX_FRAME_BYTES: Final = MAX_RECORD_BYTES + 256 * MIB
+"""Largest frame between host and enclave: a record with the replies of its commit."""
+MAX_WAITING_MAILS: Final = 16 * 1024  # mails that wait for the enclave in a host's memory
+MAX_WAITING_BYTES: Final = 256 * MIB
+"""What the mails that wait for the enclave may hold; as much again may be on its way in over the network."""
+MAX_MEMORY_OUTBOX_BYTES: Final = 256 * MIB
+"""What a host keeps in memory of the replies of an enclave that has no store."""
 RECORDS_PER_READ_BYTES: Final = 4 * MIB
 """How many bytes of records cross the boundary at once while the enclave starts."""
 OUTBOX_READ_BYTES: Final = MAX_BATCH_BYTES
@@ -69,3 +75,22 @@ MAX_KEYRING_BYTES: Final = 4 * KIB
 # --- files of entries ---------------------------------------------------------------------------------
 MAX_TRANSFER_LINE_BYTES: Final = 96 * MIB
 """Longest line of a CSV or JSON lines file: the largest value in base64, its key, and room to spell both."""
+
+# --- the ready-made key-value enclave -----------------------------------------------------------------
+MAX_OPERATIONS: Final = 10_000  # operations in one mail
+MAX_STORED_VALUE_BYTES: Final = 49 * MIB
+"""Largest value that goes through a mail: body or payload, with room for the longest key beside it, twice."""
+MAX_PAGE_ENTRIES: Final = 10_000  # entries in one answer to a scan
+PAGE_BYTES: Final = MIB
+"""What a client asks for in one page of a scan, unless it says otherwise: bytes of keys and values."""
+
+# --- the client ---------------------------------------------------------------------------------------
+MAX_STATE_BYTES: Final = 512 * MIB
+"""Largest client state: it holds the pending mail of each stream."""
+MAX_CONSTRAINT_CHARACTERS: Final = 16 * KIB  # characters
+MAX_INVITE_CHARACTERS: Final = 4 * KIB  # characters
+MAX_POLL_BYTES: Final = OUTBOX_READ_BYTES + MIB
+"""Largest answer of a host to a poll: what a store gives out at once, and its framing."""
+MAX_CONSISTENCY_BYTES: Final = 4 * KIB
+"""Largest consistency proof on the wire: 64 hashes and their framing."""
+MAX_HTTP_ERROR_BYTES: Final = 16 * KIB

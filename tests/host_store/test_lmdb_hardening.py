@@ -24,7 +24,7 @@ import pytest
 from host_store.lmdb_environment import LmdbEnvironment, create_environment
 from host_store.lmdb_meta import measure_data_file
 from host_store.lmdb_store import LmdbStore
-from host_store.lmdb_tables import LAYOUT, LEAVES, META, TABLES, number_key, read_node, store_completed_nodes
+from host_store.lmdb_tables import LAYOUT, META, RECORDS, TABLES, leaf_key, read_node, record_key, store_completed_nodes
 from host_store.store import Head, OutboxItem
 from wire.errors import (
     CorruptedStore,
@@ -36,7 +36,7 @@ from wire.errors import (
     StoreUnavailable,
     UnsupportedVersion,
 )
-from wire.limits import KIB, MIB
+from wire.limits import KIB, MIB, RECORDS_PER_READ_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = 4096  # bytes
@@ -52,6 +52,10 @@ def record(n: int, size: int = 4080) -> bytes:
 def append(store: LmdbStore, n: int, *, size: int = 4080, **more: Any) -> None:
     content = record(n, size)
     store.append(n, content, hashlib.sha256(content).digest(), trim=more.pop("trim", 0), **more)
+
+
+def create(store: LmdbStore, keyring: bytes) -> None:
+    store.create(keyring, record(1), hashlib.sha256(record(1)).digest())
 
 
 def check_records(store: LmdbStore, *, size: int = 4080) -> Head:
@@ -126,6 +130,16 @@ for length in map(int, arguments[1:]):
     assert sum(line.startswith("refused") for line in outcomes) > 0.9 * len(lengths)
 
 
+def test_the_length_that_is_asked_for_ends_with_the_last_page_of_the_newest_commit(memory: Path) -> None:
+    with LmdbStore.open(memory) as store:
+        for n in range(1, 9):
+            append(store, n, size=n * 10_000)
+            opened = store._environment._opened
+            assert opened is not None
+            length = measure_data_file(memory / "data.mdb")
+            assert length.needed == (opened[0].info()["last_pgno"] + 1) * PAGE == length.actual
+
+
 def test_a_file_that_is_short_by_free_pages_only_is_opened(memory: Path) -> None:
     """LMDB counts pages that a transaction took and gave back, but does not always write them."""
     with LmdbStore.open(memory) as store:
@@ -134,8 +148,8 @@ def test_a_file_that_is_short_by_free_pages_only_is_opened(memory: Path) -> None
     with lmdb.Environment(str(memory), max_dbs=6) as environment:
         records = environment.open_db(b"records")
         with environment.begin(write=True) as transaction:
-            transaction.put(number_key(9), bytes(50 * PAGE), db=records)
-            transaction.delete(number_key(9), db=records)
+            transaction.put(record_key(9), bytes(50 * PAGE), db=records)
+            transaction.delete(record_key(9), db=records)
     length = measure_data_file(memory / "data.mdb")
     assert length.actual < length.needed
     with LmdbStore.open(memory) as store:
@@ -162,7 +176,7 @@ def test_a_file_that_is_short_by_free_pages_only_is_opened(memory: Path) -> None
 )
 def test_overwritten_meta_pages_are_refused(memory: Path, offset: int, content: bytes, error: type[StoreError]) -> None:
     with LmdbStore.open(memory) as store:
-        store.create(b"sealed")
+        create(store, b"sealed")
     with (memory / "data.mdb").open("r+b") as file:
         if offset == 136:  # both, since only the newer one counts
             os.pwrite(file.fileno(), content, PAGE + offset)
@@ -204,21 +218,27 @@ def test_a_database_of_somebody_else_is_refused(path: Path, main_key: bytes | No
         LmdbStore.open(path)
 
 
-def delete(table: str, key: bytes) -> Callable[[Any, dict[str, Any]], None]:
-    return lambda transaction, tables: transaction.delete(key, db=tables[table])
+def delete(key: bytes) -> Callable[[Any, dict[str, Any]], None]:
+    return lambda transaction, tables: transaction.delete(key, db=tables["records"])
+
+
+def put(key: bytes) -> Callable[[Any, dict[str, Any]], None]:
+    return lambda transaction, tables: transaction.put(key, bytes(32), db=tables["records"])
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        delete("leaves", number_key(1)),
-        delete("leaves", number_key(3)),
-        delete("leaves", number_key(5)),
-        delete("records", number_key(4)),
-        delete("records", number_key(5)),
-        lambda transaction, tables: transaction.drop(tables["leaves"], delete=False),
+        delete(leaf_key(1)),
+        delete(leaf_key(3)),
+        delete(leaf_key(5)),
+        delete(record_key(4)),
+        delete(record_key(5)),
+        put(leaf_key(0)),
+        put(leaf_key(6)),
+        put(record_key(1)),
+        put(record_key(7)),
         lambda transaction, tables: transaction.drop(tables["nodes"], delete=True),
-        lambda transaction, tables: transaction.put(number_key(7), b"", db=tables["records"]),
     ],
 )
 def test_a_gap_in_the_tables_is_found_at_opening(path: Path, damage: Callable[[Any, dict[str, Any]], None]) -> None:
@@ -339,7 +359,7 @@ def test_a_forked_child_can_do_nothing_with_the_store(path: Path) -> None:
     append(store, 1)
     records = store.read(1, 2)
     uses: list[Callable[[], object]] = [
-        lambda: append(store, 2), store.head, store.keyring, lambda: store.create(b""), lambda: next(records),
+        lambda: append(store, 2), store.head, store.keyring, lambda: create(store, b""), lambda: next(records),
         lambda: store.outbox(ALICE), lambda: store.outbox_item(1, 0), lambda: store.node(0, 0), store.stats,
     ]  # fmt: skip
     child = os.fork()
@@ -438,11 +458,7 @@ def test_a_full_disk_refuses_appends_but_not_reads_and_the_store_recovers(path: 
                 with pytest.raises(StoreUnavailable, match=r"nothing was changed.*File too large"):
                     append(store, 2, size=n * 100_000)
                 assert check_records(store) == Head(1, 1)
-                with pytest.raises(StoreUnavailable):
-                    store.create(bytes(4096))
-                assert store.keyring() is None
         append(store, 2)
-        store.create(b"sealed")
         assert check_records(store) == Head(2, 1)
 
 
@@ -475,29 +491,44 @@ while acknowledged < 12:
         acknowledged += 1
     except StoreUnavailable as error:
         refused += 1
-        assert "Input/output error" in str(error), error
-        if "nothing was changed" in str(error):
-            assert check_records(store) == Head(acknowledged, 1)
+        assert "nothing was changed" in str(error) and "Input/output error" in str(error), error
+        assert check_records(store) == Head(acknowledged, 1)
 assert check_records(store) == Head(12, 1)
 print(acknowledged, refused)
 """
 
 
-@pytest.mark.skipif(STRACE is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite64", "writev"])
-def test_an_io_error_at_any_write_or_sync_of_a_commit_is_reported_and_survived(memory: Path, call: str) -> None:
-    assert STRACE is not None
-    with LmdbStore.open(memory) as store:  # so that creation is not what fails
-        append(store, 1)
-    inject = [STRACE, "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:error=EIO:when=4..16+3"]
-    result = run(FAULTY, memory, 1, under=inject)
-    if "PTRACE" in result.stderr or "ptrace" in result.stderr:
+def run_with_fault(script: str, fault: str, *arguments: object) -> str:
+    """Run a script while the kernel answers some of its calls with an error; what it printed."""
+    if STRACE is None:
+        pytest.skip("strace is not installed")
+    result = run(script, *arguments, under=[STRACE, "-f", "-qq", "-o", "/dev/null", "-e", f"inject={fault}"])
+    if "ptrace" in result.stderr.lower():
         pytest.skip("processes may not be traced here")
     assert result.returncode == 0, result.stderr
-    acknowledged, refused = map(int, result.stdout.split())
+    return result.stdout
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite64", "writev"])
+def test_an_io_error_at_any_write_or_sync_of_a_commit_is_reported_and_survived(memory: Path, call: str) -> None:
+    with LmdbStore.open(memory) as store:  # so that creation is not what fails
+        append(store, 1)
+    acknowledged, refused = map(int, run_with_fault(FAULTY, f"{call}:error=EIO:when=4..16+3", memory, 1).split())
     assert acknowledged == 12 and refused >= 1
     with LmdbStore.open(memory) as store:
         assert check_records(store) == Head(12, 1)
+
+
+def test_a_store_is_not_believed_before_it_is_synced(memory: Path) -> None:
+    """What a killed predecessor wrote last may be in the page cache only."""
+    LmdbStore.open(memory).close()
+    script = """
+try:
+    LmdbStore.open(arguments[0])
+except StoreUnavailable as error:
+    print(error)
+"""
+    assert "Input/output error" in run_with_fault(script, "fsync:error=EIO", memory)
 
 
 class FailingAfterwards:
@@ -534,10 +565,26 @@ def test_a_commit_that_failed_but_took_place_counts_once_it_is_durable(memory: P
         assert measure_transactions(store) == before + 2  # the append, and a durable commit on top of it
         assert check_records(store) == Head(2, 1)
         assert len(store.outbox(ALICE)) == 1
-        fail_afterwards(store._environment)
-        store.create(b"sealed")
-        assert store.keyring() == b"sealed"
         append(store, 3)
+
+
+def test_a_creation_that_failed_but_took_place_counts(memory: Path) -> None:
+    with LmdbStore.open(memory) as store:
+        for change, keyring in ((create, b"sealed"), (LmdbStore.replace_keyring, b"sealed again")):
+            fail_afterwards(store._environment)
+            change(store, keyring)
+            assert store.keyring() == keyring
+            assert check_records(store) == Head(1, 1)
+
+
+def test_a_full_disk_refuses_a_creation_as_a_whole(path: Path) -> None:
+    with LmdbStore.open(path) as store:
+        size = (path / "data.mdb").stat().st_size
+        with limited(resource.RLIMIT_FSIZE, size), pytest.raises(StoreUnavailable, match="nothing was changed"):
+            create(store, bytes(4096))
+        assert (store.keyring(), store.head()) == (None, Head(0, 1))
+        create(store, b"sealed")
+        assert (store.keyring(), store.head()) == (b"sealed", Head(1, 1))
 
 
 def test_a_commit_whose_fate_cannot_be_read_is_unknown_until_it_can(memory: Path) -> None:
@@ -553,6 +600,7 @@ def test_a_commit_whose_fate_cannot_be_read_is_unknown_until_it_can(memory: Path
             return original()
 
         store._environment._open = unreadable  # type: ignore[method-assign]
+        before = measure_transactions(store)
         with pytest.raises(StoreUnavailable, match="the outcome is unknown"):
             append(store, 2)
         with pytest.raises(StoreError):
@@ -560,6 +608,7 @@ def test_a_commit_whose_fate_cannot_be_read_is_unknown_until_it_can(memory: Path
         store._environment._open = original  # type: ignore[method-assign]
         aside.rename(memory / "data.mdb")
         append(store, 2)  # the same bytes again: they are there already
+        assert measure_transactions(store) == before + 2  # but counted only with a durable commit on top of them
         assert check_records(store) == Head(2, 1)
         append(store, 3)
 
@@ -632,6 +681,18 @@ def test_killed_at_any_moment_it_keeps_what_it_acknowledged(path: Path) -> None:
 # --- size ---
 
 
+def test_a_read_keeps_a_portion_of_the_records_in_memory_not_all(memory: Path) -> None:
+    with LmdbStore.open(memory) as store:
+        for n in range(1, 5):
+            append(store, n, size=RECORDS_PER_READ_BYTES // 2)
+        records = store.read(1, 5)
+        assert next(records) == record(1, RECORDS_PER_READ_BYTES // 2)
+        append(store, 5, trim=5)
+        assert next(records) == record(2, RECORDS_PER_READ_BYTES // 2)
+        with pytest.raises(CorruptedStore):
+            next(records)
+
+
 def test_a_window_that_moves_reuses_its_space(memory: Path) -> None:
     with LmdbStore.open(memory) as store:
         for n in range(1, 301):
@@ -649,7 +710,7 @@ def test_stored_levels_are_right_up_to_level_16(memory: Path) -> None:
 
     def fill(transaction: Any, tables: Any) -> None:
         for n, leaf in enumerate(leaves, 1):
-            transaction.put(number_key(n), leaf, append=True, db=tables[LEAVES])
+            transaction.put(leaf_key(n), leaf, append=True, db=tables[RECORDS])
             store_completed_nodes(transaction, tables, n)
 
     environment.update(fill, lambda transaction, tables: False)

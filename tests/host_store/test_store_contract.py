@@ -110,27 +110,47 @@ def test_a_new_store_is_empty(store: Store) -> None:
     assert store.outbox(ALICE) == []
 
 
-def test_a_store_is_created_once(store: Store) -> None:
-    store.create(b"sealed")
+def create(store: Store, keyring: bytes = b"sealed") -> None:
+    store.create(keyring, record(1), leaf(record(1)))
+
+
+def test_a_store_is_created_once_with_its_first_record(store: Store) -> None:
+    create(store)
     for keyring in (b"sealed", b"another"):
         with pytest.raises(StoreExists):
-            store.create(keyring)
+            create(store, keyring)
     assert store.keyring() == b"sealed"
+    assert store.head() == Head(n=1, first=1)
+    assert list(store.read(1, 2)) == [record(1)]
+    assert store.node(0, 0) == leaf(record(1))
+    append(store, 1)
+    append(store, 2)
+
+
+def test_a_store_with_records_is_not_created_again(store: Store) -> None:
+    append(store, 1)
+    with pytest.raises(StoreExists):
+        create(store)
+    assert store.keyring() is None
 
 
 def test_a_keyring_is_replaced_only_where_there_is_one(store: Store) -> None:
     with pytest.raises(StoreMissing):
         store.replace_keyring(b"new")
     assert store.keyring() is None
-    store.create(b"old")
+    create(store)
     store.replace_keyring(b"new, and longer")
     assert store.keyring() == b"new, and longer"
 
 
-def test_a_keyring_is_bounded(store: Store) -> None:
+def test_a_creation_that_makes_no_sense_leaves_the_store_empty(store: Store) -> None:
     with pytest.raises(LimitExceeded):
-        store.create(bytes(MAX_KEYRING_BYTES + 1))
-    store.create(bytes(MAX_KEYRING_BYTES))
+        create(store, bytes(MAX_KEYRING_BYTES + 1))
+    with pytest.raises(InvalidInput):
+        store.create(b"sealed", record(1), b"short")
+    assert store.keyring() is None
+    assert store.head() == Head(n=0, first=1)
+    create(store, bytes(MAX_KEYRING_BYTES))
     with pytest.raises(LimitExceeded):
         store.replace_keyring(bytes(MAX_KEYRING_BYTES + 1))
     assert store.keyring() == bytes(MAX_KEYRING_BYTES)
@@ -306,6 +326,12 @@ def test_dropped_mail_is_gone_and_unknown_drops_are_ignored(store: Store) -> Non
     assert store.outbox(ALICE) == []
 
 
+def test_a_drop_does_not_touch_what_the_same_append_adds(store: Store) -> None:
+    append(store, 1, outbox=[mail(1, 0)])
+    append(store, 2, outbox=[mail(2, 0)], drops=[(1, 0), (2, 0)])
+    assert store.outbox(ALICE) == [mail(2, 0)]
+
+
 def test_one_item_is_found_by_its_place(store: Store) -> None:
     append(store, 1, outbox=[mail(1, 0), mail(1, 9, BOB)])
     assert store.outbox_item(1, 9) == mail(1, 9, BOB)
@@ -370,8 +396,8 @@ def test_a_subtree_is_served_only_when_it_is_complete(store: Store) -> None:
 
 def test_everything_is_there_after_reopening(open_store: Callable[[], Store]) -> None:
     store = open_store()
-    store.create(b"sealed")
-    for n in range(1, 20):
+    create(store)
+    for n in range(2, 20):
         append(store, n, trim=max(0, n - 5), outbox=[mail(n, 0), mail(n, 1, BOB)], drops=[(n - 3, 0)] if n > 3 else [])
     before = state(store)
     store.close()
@@ -387,7 +413,7 @@ def test_a_closed_store_refuses_everything_but_closing(store: Store) -> None:
     store.close()
     store.close()
     uses: list[Callable[[], object]] = [
-        store.keyring, store.head, lambda: store.create(b""), lambda: store.replace_keyring(b""),
+        store.keyring, store.head, lambda: create(store), lambda: store.replace_keyring(b""),
         lambda: append(store, 2), lambda: next(reading), lambda: store.node(0, 0), lambda: store.outbox(ALICE),
         lambda: store.outbox_item(1, 0),
     ]  # fmt: skip
