@@ -58,9 +58,14 @@ class CountedEntries:
         self.first, self.past = namespace, successor(namespace)
         self.max_size = max_size
         self.version = 0
-        keys = list(entries.scan(self.first, self.past))
-        self.length = len(keys)
-        self.size = self.length * self._overhead + sum(map(len, keys)) + sum(map(len, map(self.live.__getitem__, keys)))
+        known = entries.known_totals.pop(namespace, None)
+        self.length, self.size = self._count() if known is None else known
+        entries.counted.append(self)
+
+    def _count(self) -> tuple[int, int]:
+        keys = list(self._entries.scan(self.first, self.past))
+        values = map(self.live.__getitem__, keys)
+        return len(keys), len(keys) * self._overhead + sum(map(len, keys)) + sum(map(len, values))
 
     # --- reading ---
 

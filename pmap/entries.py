@@ -6,9 +6,10 @@ and remembers what stood there before, so reads and scans need no overlay; an ab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from sortedcontainers import SortedDict
 
@@ -31,16 +32,43 @@ def successor(prefix: bytes) -> bytes | None:
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
 
 
+class Counted(Protocol):
+    """Somebody who counts the entries of one namespace: how many, and their bytes."""
+
+    namespace: bytes
+    length: int
+    size: int
+
+
+Totals = dict[bytes, tuple[int, int]]
+"""Of each counted namespace the number of entries and their bytes."""
+
+_total = struct.Struct(">cQQ")
+
+
+def encode_totals(counted: Iterable[Counted]) -> bytes:
+    """17 bytes for each: namespace, number, bytes."""
+    return b"".join([_total.pack(each.namespace, each.length, each.size) for each in counted])
+
+
+def decode_totals(data: bytes) -> Totals:
+    """Our own bytes back."""
+    return {namespace: (length, size) for namespace, length, size in _total.iter_unpack(data)}
+
+
 class Entries:
     """Ordered entries with one transaction at a time.
 
     ``live`` may be read freely; it is written through :meth:`put` and :meth:`delete` only.
     """
 
-    __slots__ = ("_on_abort", "_undo", "_written_bytes", "changes", "live", "pending_bytes")
+    __slots__ = ("_on_abort", "_undo", "_written_bytes", "changes", "counted", "known_totals", "live", "pending_bytes")
 
-    def __init__(self, live: SortedDict | None = None) -> None:
+    def __init__(self, live: SortedDict | None = None, known_totals: Totals | None = None) -> None:
         self.live: SortedDict = SortedDict() if live is None else live
+        # Whose totals go into each record; and those that the last record held.
+        self.counted: list[Counted] = []
+        self.known_totals: Totals = known_totals or {}
         # What the next record has to say: key -> value, or None for a deletion. Filled by commits only.
         self.changes: dict[bytes, bytes | None] = {}
         # How much the changes take, at most (bytes): the bound that keeps a commit inside a record.

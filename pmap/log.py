@@ -2,10 +2,11 @@
 
 Body of record n (msgpack, before padding)::
 
-    [frontier, wrapped, changes, sweep]
+    [frontier, wrapped, totals, changes, sweep]
 
 - ``frontier``: the Merkle frontier over records 1..n-1, so that a restart from any record knows the history before it;
 - ``wrapped``: whether this record's sweep reached the end of the map;
+- ``totals``: number and bytes of the entries of each counted namespace, so that a restart need not count them;
 - ``changes``: ``[key, value or nil, ...]`` written or deleted since record n-1;
 - ``sweep``: ``[key, value, ...]`` a slice of the map after the changes.
 
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pmap.entries import Entries
+from pmap.entries import Entries, encode_totals
 from pmap.history import History
 from pmap.keyring import Keyring
 from pmap.sweep import FULL, INCREMENTAL, Sweep, SweepPolicy, check_policy
@@ -39,7 +40,7 @@ from wire.record import (
 )
 
 _BODY_FIXED_BYTES: Final = 24
-"""The body's own array and length prefixes: 1 + 5 + 1 + 5 + 5 bytes, rounded up."""
+"""The body's own array and length prefixes: 1 + 5 + 1 + 5 + 5 + 5 bytes, rounded up."""
 
 
 class Commit(NamedTuple):
@@ -126,7 +127,8 @@ class CommitLog:
         n = history.frontier.size + 1
         changes, changes_bytes = _flatten(entries.take_changes())
         frontier = history.frontier.encode()
-        content_bytes = _BODY_FIXED_BYTES + len(frontier) + changes_bytes
+        totals = encode_totals(entries.counted)
+        content_bytes = _BODY_FIXED_BYTES + len(frontier) + len(totals) + changes_bytes
         record_bytes = class_bytes(2 * content_bytes, self.settings.smallest_class)
         # The budget follows from the class alone, so the tail's pace does not tell how much was written.
         budget = None if self.settings.sweep == FULL else (record_bytes - RECORD_OVERHEAD_BYTES) // 2
@@ -136,7 +138,7 @@ class CommitLog:
         previous = history.previous
         tail = sweep.advance(n, swept[-2] if swept else None, wrapped)
         header = encode_header(self.store_id, self.epoch, n, tail, previous)
-        body = pack([frontier, wrapped, changes, swept])
+        body = pack([frontier, wrapped, totals, changes, swept])
         plaintext = len(body).to_bytes(LENGTH_BYTES, "big") + body
         plaintext = plaintext.ljust(record_bytes - RECORD_OVERHEAD_BYTES + LENGTH_BYTES, b"\x00")
         # The epoch's key encrypts record n once: n only grows, and a record is never made again.

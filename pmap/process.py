@@ -21,22 +21,8 @@ from typing import BinaryIO, Final
 from pmap.core import EnclaveCore
 from pmap.launch import Launcher, load_enclave
 from wire.errors import Malformed, PmapError, ProofInvalid
-from wire.frames import (
-    Command,
-    Deliver,
-    Delivered,
-    Effect,
-    End,
-    Learn,
-    Learned,
-    Ready,
-    Records,
-    Refused,
-    Start,
-    Stop,
-    encode_frame,
-    read_command,
-)
+from wire.frames import encode_frame, read_command
+from wire.messages import Command, Deliver, Delivered, Effect, End, Learn, Learned, Ready, Records, Refused, Start, Stop
 
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 2

@@ -210,6 +210,7 @@ def _restart(
     head = store.head()
     if head.n == 0:
         raise CorruptedStore("the store has a keyring but no records: they were removed")
+    replay.show_last(next(store.read(head.n, head.n + 1)))
     records = store.read(head.first, head.n + 1)
     while batch := list(islice(records, _RECORDS_AT_ONCE)):
         replay.feed(batch)

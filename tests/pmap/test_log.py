@@ -33,8 +33,12 @@ class Window:
         for n in [n for n in self.records if n < commit.tail]:
             del self.records[n]
 
-    def replay(self, keyring: Keyring = KEYRING, log_settings: LogSettings | None = None) -> CommitLog:
+    def replay(
+        self, keyring: Keyring = KEYRING, log_settings: LogSettings | None = None, *, ahead: bool = True
+    ) -> CommitLog:
         replay = Replay(keyring)
+        if ahead:
+            replay.show_last(self.records[max(self.records)])
         replay.feed(self.records[n] for n in sorted(self.records))
         return replay.finish(os.urandom, log_settings)
 
@@ -78,10 +82,11 @@ def test_replay_equals_the_live_map_after_every_commit(schedule):
             assert dict(log.entries.live) == before
         else:
             window.store(write(log, *step))
-            again = window.replay()
-            assert dict(again.entries.live) == dict(log.entries.live)
-            assert list(again.entries.live) == sorted(log.entries.live)
-            assert (again.n, again.tail, again.history.root) == (log.n, log.tail, log.history.root)
+            for ahead in (True, False):
+                again = window.replay(ahead=ahead)
+                assert dict(again.entries.live) == dict(log.entries.live)
+                assert list(again.entries.live) == sorted(log.entries.live)
+                assert (again.n, again.tail, again.history.root) == (log.n, log.tail, log.history.root)
 
 
 def test_replay_equals_the_live_map_over_long_random_schedules():
@@ -94,6 +99,7 @@ def test_replay_equals_the_live_map_over_long_random_schedules():
                 for _ in range(rng.randrange(8))
             ]
             window.store(write(log, *changes))
+            assert dict(window.replay().entries.live) == dict(log.entries.live)
             if rng.random() < 0.05:
                 log = window.replay()
         assert dict(window.replay().entries.live) == dict(log.entries.live)
@@ -222,6 +228,17 @@ def test_a_dropped_repeated_or_reordered_record_is_refused():
     ):
         with pytest.raises(CorruptedStore):
             replay_of(bad)
+
+
+def test_another_record_shown_as_the_last_one_is_refused():
+    _, records = history(120)
+    window = window_of(records)
+    for shown in (window[0], window[-2], records[0]):
+        replay = Replay(KEYRING)
+        replay.show_last(shown)
+        replay.feed(window)
+        with pytest.raises(CorruptedStore, match="shown as the last"):
+            replay.finish(os.urandom)
 
 
 def test_a_cut_off_end_opens_as_an_older_state_only_where_its_window_is_whole():

@@ -1,0 +1,73 @@
+"""The enclave's core in the host's own process: no isolation at all, no second process to start.
+
+For development, tests, and programs that are enclave and host in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from pmap.core import EnclaveCore
+from pmap.launch import Launcher, load_enclave
+from wire.boundary import Delivery, Incoming
+from wire.errors import HostUnavailable, ProofInvalid
+from wire.messages import Ready
+
+_RECORDS_AT_ONCE: Final = 1024
+
+
+class InProcessChannel:
+    """See :class:`host_store.channel.EnclaveChannel`. A handler that hangs cannot be killed here."""
+
+    def __init__(self, enclave: str | type, simulated_key: Path | None) -> None:
+        """``enclave``: a subclass of :class:`pmap.Enclave`, or ``"MODULE:CLASS"``. Raises :class:`InvalidInput`."""
+        self._launcher = Launcher(load_enclave(enclave) if isinstance(enclave, str) else enclave, simulated_key)
+        self._core: EnclaveCore | None = None
+
+    def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        rest = iter(records)
+        launched = self._launcher.launch(keyring, iter(lambda: list(islice(rest, _RECORDS_AT_ONCE)), []))
+        self._core = core = launched.core
+        return Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis)
+
+    def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        core = self._running()
+        try:
+            yield from core.deliver(batch)
+        except Exception as error:
+            raise _broken(error) from error
+
+    def learn(self, size: int, root: bytes, to_size: int, proof: list[bytes]) -> None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        core = self._running()
+        try:
+            core.learn(size, root, to_size, proof)
+        except ProofInvalid:
+            raise
+        except Exception as error:
+            raise _broken(error) from error
+
+    def check(self) -> None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._running()
+
+    def close(self) -> None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._core = None
+
+    kill = close
+
+    def _running(self) -> EnclaveCore:
+        if self._core is None:
+            raise HostUnavailable("the enclave was stopped")
+        return self._core
+
+
+def _broken(error: Exception) -> HostUnavailable:
+    # What would end a process ends this incarnation: its state can no longer be relied on.
+    return HostUnavailable(f"the enclave broke down: {type(error).__name__}: {error}")
