@@ -42,7 +42,7 @@ KEYRING_KEY: Final = b"keyring"
 _NODE_LEVELS: Final = 8  # every eighth level of the tree is stored: another node costs at most 127 hashes
 _SUBTREE_LEAVES: Final = 1 << _NODE_LEVELS
 
-_log_key: Final = Struct(">QB").pack
+_row_key: Final = Struct(">QB").pack
 _node_key: Final = Struct(">BQ").pack
 _place: Final = Struct(">QI")
 
@@ -52,12 +52,12 @@ _place: Final = Struct(">QI")
 
 def leaf_key(n: int) -> bytes:
     """Where the leaf hash of record n is."""
-    return _log_key(n, 0)
+    return _row_key(n, 0)
 
 
 def record_key(n: int) -> bytes:
     """Where record n is."""
-    return _log_key(n, 1)
+    return _row_key(n, 1)
 
 
 def read_head(transaction: Transaction, tables: Sequence[Table]) -> Head:

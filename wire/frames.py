@@ -1,20 +1,10 @@
-"""The frames between a host and its enclave process, without I/O: length-prefixed, typed messages.
+"""The frames that carry messages (:mod:`wire.messages`) between a host and its enclave process, without I/O.
 
 ::
 
     frame = length of the payload (4, big-endian) ‖ kind (1) ‖ payload (a msgpack array: the message's fields)
 
-======== ========================== ======= ===============================================================
-from     message                            answered by
-======== ========================== ======= ===============================================================
-host     Start                              Ready or Refused; a Start with a keyring is followed by
-host     Records, ..., End                  the window's records, in order, in as many frames as it takes
-host     Deliver                            one or more Delivered, the last one marked as such
-host     Learn                              Learned
-host     Stop                               the end of the process, as by the end of the stream
-======== ========================== ======= ===============================================================
-
-One command at a time: the host sends the next one after the last one's answer. Neither side trusts the other, so each
+Neither side trusts the other, so each
 takes only the other's kinds, each with its own bound, and checks the shape of every field. That the encoding is
 *canonical* is not checked: nothing is signed or hashed over frame bytes, and encoding again what is large already
 would be the most expensive thing on the way of a mail.
@@ -24,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from wire.boundary import (
     Answer,
@@ -38,16 +28,7 @@ from wire.boundary import (
 )
 from wire.codec import expect, pack, unpack_authentic
 from wire.crypto import HASH_BYTES
-from wire.errors import (
-    CorruptedStore,
-    InvalidInput,
-    LimitExceeded,
-    Malformed,
-    PmapError,
-    StoreError,
-    UnsupportedVersion,
-    WrongKey,
-)
+from wire.errors import LimitExceeded, Malformed
 from wire.limits import (
     MAX_ATTESTATION_BYTES,
     MAX_BATCH_BYTES,
@@ -59,6 +40,21 @@ from wire.limits import (
     MAX_TREE_SIZE,
 )
 from wire.mail import SESSION_BYTES
+from wire.messages import (
+    REFUSALS,
+    Command,
+    Deliver,
+    Delivered,
+    Effect,
+    End,
+    Learn,
+    Learned,
+    Ready,
+    Records,
+    Refused,
+    Start,
+    Stop,
+)
 
 _header: Final = Struct(">IB")
 HEADER_BYTES: Final = _header.size
@@ -68,109 +64,6 @@ _MAX_SLOT: Final = (1 << 32) - 1
 
 Read: TypeAlias = Callable[[int], bytes]
 """Reads exactly so many bytes of a stream, fewer only at its end."""
-
-
-# --- what the host says ---------------------------------------------------------------------------------
-
-
-class Start(NamedTuple):
-    """Start on the store with this sealed keyring; None: on a new store, or on none."""
-
-    keyring: bytes | None
-
-
-class Records(NamedTuple):
-    """The next records of the window."""
-
-    untrusted_records: list[bytes]
-
-
-class End(NamedTuple):
-    """There are no more records."""
-
-
-class Deliver(NamedTuple):
-    """A batch for the enclave's core."""
-
-    batch: list[Incoming]
-
-
-class Learn(NamedTuple):
-    """The history's root at ``size`` and the consistency proof from there to ``to_size``, for a ProofWanted."""
-
-    size: int
-    root: bytes
-    to_size: int
-    proof: list[bytes]
-
-
-class Stop(NamedTuple):
-    """End the process."""
-
-
-# --- what the enclave says ------------------------------------------------------------------------------
-
-
-class Ready(NamedTuple):
-    """The enclave runs.
-
-    ``attestation`` is the encoded document, ``n`` the newest record's number. ``keyring`` (sealed) and ``genesis``
-    are there for a new store, to be stored together before anything else.
-    """
-
-    attestation: bytes
-    n: int
-    keyring: bytes | None
-    genesis: Delivery | None
-
-
-class Delivered(NamedTuple):
-    """One delivery of a batch; ``last`` marks the batch's last one."""
-
-    last: bool
-    delivery: Delivery
-
-
-class Learned(NamedTuple):
-    """What became of a proof: None if it was accepted, else why not."""
-
-    refused: str | None
-
-
-class Refused(NamedTuple):
-    """The enclave did not start, or will not go on; the process ends. One of :data:`REFUSALS` by name, and its text."""
-
-    name: str
-    text: str
-
-    @classmethod
-    def of(cls, error: PmapError) -> Refused:
-        """The nearest class that may cross the boundary."""
-        name = next((base.__name__ for base in type(error).__mro__ if base.__name__ in REFUSALS), "PmapError")
-        return cls(name, str(error)[:MAX_REFUSAL_TEXT_CHARACTERS])
-
-    def error(self) -> PmapError:
-        """The exception to raise."""
-        return REFUSALS[self.name](self.text)
-
-
-Command: TypeAlias = Start | Records | End | Deliver | Learn | Stop
-Effect: TypeAlias = Ready | Delivered | Learned | Refused
-
-REFUSALS: Final[dict[str, type[PmapError]]] = {
-    error.__name__: error
-    for error in (
-        PmapError,
-        InvalidInput,
-        LimitExceeded,
-        Malformed,
-        StoreError,
-        UnsupportedVersion,
-        WrongKey,
-        CorruptedStore,
-    )
-}
-"""Every error that an enclave process can end with, by name."""
 
 
 # --- frames ---------------------------------------------------------------------------------------------
@@ -324,6 +217,20 @@ def _decode_proof_wanted(fields: Any) -> ProofWanted:
     return ProofWanted(_number(position), _number(size))
 
 
+def _decode_learned(fields: Any) -> Learned:
+    (refused,) = expect(fields, object)
+    if refused is not None and type(refused) is not str:
+        raise Malformed("a reason is a text")
+    return Learned(refused)
+
+
+def _decode_refused(fields: Any) -> Refused:
+    name, text = expect(fields, str, str)
+    if name not in REFUSALS:
+        raise Malformed("an error that an enclave process does not end with")
+    return Refused(name, text[:MAX_REFUSAL_TEXT_CHARACTERS])
+
+
 # --- fields ---------------------------------------------------------------------------------------------
 
 _Member = TypeVar("_Member")
@@ -360,20 +267,6 @@ def _each_bytes(values: list[Any]) -> list[bytes]:
     for value in values:
         _bytes(value)
     return values
-
-
-def _decode_learned(fields: Any) -> Learned:
-    (refused,) = expect(fields, object)
-    if refused is not None and type(refused) is not str:
-        raise Malformed("a reason is a text")
-    return Learned(refused)
-
-
-def _decode_refused(fields: Any) -> Refused:
-    name, text = expect(fields, str, str)
-    if name not in REFUSALS:
-        raise Malformed("an error that an enclave process does not end with")
-    return Refused(name, text[:MAX_REFUSAL_TEXT_CHARACTERS])
 
 
 # --- kinds ----------------------------------------------------------------------------------------------

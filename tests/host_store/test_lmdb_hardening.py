@@ -226,6 +226,18 @@ def put(key: bytes) -> Callable[[Any, dict[str, Any]], None]:
     return lambda transaction, tables: transaction.put(key, bytes(32), db=tables["records"])
 
 
+def move(old: bytes, new: bytes) -> Callable[[Any, dict[str, Any]], None]:
+    def damage(transaction: Any, tables: dict[str, Any]) -> None:
+        transaction.put(new, transaction.pop(old, db=tables["records"]), db=tables["records"])
+
+    return damage
+
+
+def add_strange_rows(transaction: Any, tables: dict[str, Any]) -> None:
+    for n in range(1, 5):
+        put(leaf_key(n) + b"strange")(transaction, tables)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -238,6 +250,10 @@ def put(key: bytes) -> Callable[[Any, dict[str, Any]], None]:
         put(leaf_key(6)),
         put(record_key(1)),
         put(record_key(7)),
+        move(leaf_key(1), leaf_key(0)),
+        move(record_key(3), record_key(1)),
+        move(record_key(5), record_key(1)),
+        add_strange_rows,
         lambda transaction, tables: transaction.drop(tables["nodes"], delete=True),
     ],
 )
