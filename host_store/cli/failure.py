@@ -1,0 +1,81 @@
+"""How an error of ours looks at the command line: what happened, whose fault it is, what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import IO, Any, Final
+
+import click
+
+from wire.errors import (
+    AttestationError,
+    ClientStale,
+    CorruptedStore,
+    Fault,
+    ForkDetected,
+    HandlerFailed,
+    HostUnavailable,
+    InvalidInput,
+    OutcomeUnknown,
+    PmapError,
+    ReplyWithheld,
+    RollbackDetected,
+    StoreReplaced,
+    WrongKey,
+)
+
+EXIT_FAILED: Final = 1
+EXIT_HOST_CAUGHT: Final = 3
+"""A rollback or fork verdict: what a script must not take for a passing failure."""
+
+_AT_FAULT: Final = {
+    Fault.CLIENT: "this client's fault",
+    Fault.HOST: "the host's fault",
+    Fault.HANDLER: "the enclave's code refused",
+    Fault.NETWORK: "nobody is to blame yet",
+}
+"""Nothing is said of the caller's own mistakes (the sentence says what to change), nor where it is not known."""
+
+_WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
+    (RollbackDetected, "Nothing was executed. Keep the text above: it proves the verdict to anybody. Do not trust this host."),
+    (ForkDetected, "Nothing was executed. Keep the text above: it proves the verdict to anybody. Do not trust this host."),
+    (StoreReplaced, "If you meant to begin anew with another store, name a new file with --state."),
+    (ClientStale, "Use the newest state file, and use each one on one device only; or begin anew with another --state."),
+    (OutcomeUnknown, "Run the same command again: what was sent is settled first, and nothing is executed twice."),
+    (ReplyWithheld, "The operation was executed; only its answer is missing. Read the entry to see it."),
+    (HostUnavailable, "Is the server running there? Start one with 'pmap serve', or name another with --url."),
+    (WrongKey, "Name the key file that this store was made with."),
+    (CorruptedStore, "Restore the newest copy of the store; the clients notice if it is an old one."),
+)
+
+
+class Failure(click.ClickException):
+    """A :class:`PmapError` on its way to the terminal. ``__notes__`` of the error are shown below it."""
+
+    def __init__(self, error: PmapError) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.exit_code = EXIT_HOST_CAUGHT if isinstance(error, RollbackDetected | ForkDetected) else EXIT_FAILED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """One red sentence, then what is known beyond it."""
+        click.secho(f"error: {describe(self.error)}", fg="red", err=True, file=file)
+        for note in getattr(self.error, "__notes__", ()):
+            click.echo(f"\n{note}", err=True, file=file)
+        for kind, advice in _WHAT_TO_DO:
+            if isinstance(self.error, kind):
+                click.echo(advice, err=True, file=file)
+                break
+
+
+def describe(error: PmapError) -> str:
+    """The error in one line: verdict, whose fault, what happened."""
+    # A message may carry text from elsewhere: it stays on one line and moves no cursor.
+    message = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(error)).strip()
+    if type(error) is InvalidInput:
+        return message
+    verdict = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    at_fault = _AT_FAULT.get(error.fault)
+    if type(error) in (HandlerFailed, AttestationError):
+        verdict = {HandlerFailed: "refused", AttestationError: "not the enclave you asked for"}[type(error)]
+    return f"{verdict}: {message}" if at_fault is None else f"{verdict} ({at_fault}): {message}"

@@ -1,0 +1,278 @@
+"""A host of one enclave: takes mail in, has it processed, stored and only then answered, and keeps the enclave running.
+
+Two threads do the work: the enclave's (:mod:`host_store.supervisor`) and the store's (:mod:`host_store.writer`); the
+queue before them (:mod:`host_store.intake`) makes batches of what arrives meanwhile. Every method may be called from
+any thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from host_store.channel import ChannelFactory, EnclaveChannel
+from host_store.enclave_process import EnclaveProcess, enclave_command
+from host_store.intake import Intake, Promise
+from host_store.lmdb_store import LmdbStore
+from host_store.store import Store
+from host_store.supervisor import State, Supervisor
+from wire.boundary import Incoming, IncomingKind
+from wire.errors import InvalidInput, Malformed, PmapError, StoreMissing
+from wire.mail import SESSION_BYTES
+from wire.merkle import prove_consistency
+
+DRAIN_SECONDS: Final = 30.0
+"""How long :meth:`EnclaveHost.close` waits for what is on its way before it kills the enclave."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """A host at one moment. Nothing in it is secret."""
+
+    state: str
+    """``running``, ``restarting``, ``failed`` or ``closed``."""
+    enclave: str
+    epoch: str
+    """The first 16 hexadecimal digits of the running incarnation's epoch; empty if none runs."""
+    persistent: bool | None
+    """Whether the enclave keeps state; None before the first start."""
+    n: int
+    """The newest durable commit."""
+    waiting: int
+    """Mails that the enclave has not been given yet."""
+    starts: int
+    """Incarnations since this host was started."""
+    failure: str
+    """Why the enclave does not run; empty if it does."""
+
+
+class EnclaveHost:
+    """One enclave, running. :meth:`start` makes one; it is a context manager."""
+
+    def __init__(self, name: str, supervisor: Supervisor, intake: Intake, store: Store | None, owned: bool) -> None:
+        self._name = name
+        self._supervisor = supervisor
+        self._intake = intake
+        self._store = store
+        self._owned = owned
+
+    @classmethod
+    def start(
+        cls,
+        enclave: str | type,
+        store: Store | str | Path | None = None,
+        *,
+        in_process: bool = False,
+        simulated_key: str | Path | None = None,
+        import_from: str | Path | None = None,
+        create: bool = True,
+    ) -> EnclaveHost:
+        """Start an enclave on a store.
+
+        Args:
+            enclave: ``"MODULE:CLASS"``, or the class itself.
+            store: a folder for an LMDB store, or an open store, which stays the caller's to close. None: for enclaves
+                that keep no state.
+            in_process: run the enclave in this process, not in one of its own.
+            simulated_key: the simulated TEE's key file; by default beside the store's folder: ``state/`` has
+                ``state.key``. Made if the store is new.
+            import_from: a folder to look for the enclave's module in, before all others. A class is looked for where
+                it came from, a name also in the current folder.
+            create: whether to make a new store where there is none.
+
+        Raises:
+            InvalidInput: no such enclave, settings that make no sense, a path that cannot be a store.
+            StoreMissing, StoreLocked, StoreUnavailable: as :meth:`host_store.lmdb_store.LmdbStore.open`.
+            WrongKey, CorruptedStore, UnsupportedVersion: what the enclave says of its store.
+            HostUnavailable: the enclave process could not be run, or ended.
+        """
+        if isinstance(store, str | Path):
+            simulated_key = _default_key_file(Path(store)) if simulated_key is None else simulated_key
+        elif store is not None and simulated_key is None:
+            raise InvalidInput("with an open store, name the simulated TEE's key file: simulated_key=...")
+        key_file = None if simulated_key is None else Path(simulated_key).absolute()
+        open_channel = _channel_factory(enclave, key_file, in_process, import_from)
+        opened = LmdbStore.open(store, create=create) if isinstance(store, str | Path) else store
+        try:
+            if not create and opened is not None and opened.keyring() is None:
+                raise StoreMissing(f"the store {store} is empty")
+            intake = Intake()
+            supervisor = Supervisor(open_channel, opened, intake)
+            supervisor.start()
+        except BaseException:
+            if opened is not None and opened is not store:
+                opened.close()
+            raise
+        return cls(_name_of(enclave), supervisor, intake, opened, opened is not store)
+
+    # --- mail ---
+
+    def deliver(self, envelope: bytes) -> Future[bytes]:
+        """Hand a client's hello or mail to the enclave; the future is its encrypted answer.
+
+        It is done once everything that the answer tells of is durable. It cannot be cancelled. Its errors:
+
+            Malformed, Undecryptable: not a mail, or not one for this enclave.
+            SessionUnknown: the enclave was started anew since the client's hello.
+            ReplyWithheld: a repeated mail whose reply is not in the store any more.
+            HostUnavailable: whether the mail was executed is not known.
+
+        Raises at once, and nothing was done: MailTooLarge; HostUnavailable (busy, closing, or the enclave is down);
+        what the host failed with for good (StoreFenced, CorruptedStore, ...).
+        """
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+        self._intake.put(Incoming(IncomingKind.MAIL, envelope), future)
+        return future
+
+    def deliver_to(self, envelope: bytes, promise: Promise) -> None:
+        """As :meth:`deliver`, for callers with a promise of their own."""
+        self._intake.put(Incoming(IncomingKind.MAIL, envelope), promise)
+
+    def call(self, data: bytes) -> Future[bytes | None]:
+        """Call the enclave's ``receive_from_host``. Errors as of :meth:`deliver`, and HandlerFailed."""
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self._intake.put(Incoming(IncomingKind.CALL, data), future)
+        return future
+
+    def poll(self, session: bytes) -> list[bytes]:
+        """The envelopes that wait for a session (16 bytes), oldest first.
+
+        Raises :class:`Malformed` for another length and :class:`wire.errors.StoreError`.
+        """
+        if len(session) != SESSION_BYTES:
+            raise Malformed(f"a session has {SESSION_BYTES} bytes, not {len(session)}")
+        return self._supervisor.writer.poll(session)
+
+    # --- evidence ---
+
+    def attestation(self) -> bytes:
+        """The running incarnation's attestation document. Raises :class:`HostUnavailable` while there is none."""
+        return self._supervisor.document()
+
+    def consistency(self, size: int, to_size: int) -> list[bytes]:
+        """The hashes that show that commit ``to_size``'s history begins with that of commit ``size``.
+
+        Raises :class:`InvalidInput` for sizes that are none and :class:`wire.errors.StoreError`.
+        """
+        store, n = self._store, self._supervisor.writer.n
+        if store is None or not 0 < size <= to_size <= n:
+            raise InvalidInput(f"there is no proof from {size} to {to_size}: the store has {n} commits")
+        return prove_consistency(size, to_size, store.node)
+
+    # --- life ---
+
+    @property
+    def failure(self) -> PmapError | None:
+        """Why the host stopped for good; None while it works, or tries to."""
+        return self._supervisor.failure if self._supervisor.state is State.FAILED else None
+
+    def status(self) -> HostStatus:
+        """Where the host stands."""
+        supervisor = self._supervisor
+        state, attestation = supervisor.state, supervisor.attestation
+        return HostStatus(
+            state=state.value,
+            enclave=self._name,
+            epoch=attestation.epoch.hex()[:16] if attestation is not None and state is State.RUNNING else "",
+            persistent=None if attestation is None else attestation.persistent,
+            n=supervisor.writer.n,
+            waiting=len(self._intake),
+            starts=supervisor.starts,
+            failure="" if supervisor.failure is None else str(supervisor.failure),
+        )
+
+    def restart(self) -> None:
+        """Finish what is on its way, then start the enclave anew from the store, in a new epoch.
+
+        Raises what keeps it from running.
+        """
+        self._supervisor.restart()
+
+    def close(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        """Take no more mail in, finish what was taken, end the enclave, close a store that was opened by path."""
+        self._supervisor.stop(drain_seconds)
+        if self._owned and self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _default_key_file(store: Path) -> Path:
+    """Beside the store, never in it: whoever copies or restores the store does not take the key along."""
+    folder = store.absolute()
+    if not folder.name:
+        raise InvalidInput(f"{store} has no room beside it for a key file: name one")
+    return folder.with_name(folder.name + ".key")
+
+
+def _channel_factory(
+    enclave: str | type, key_file: Path | None, in_process: bool, import_from: str | Path | None
+) -> ChannelFactory:
+    if in_process:
+        return _in_process_factory(enclave, key_file, import_from)
+    if isinstance(enclave, str):
+        spec, folder = enclave, None if import_from is None else Path(import_from).absolute()
+    else:
+        spec = _spec_of(enclave)
+        folder = _module_root(enclave) if import_from is None else Path(import_from).absolute()
+    command = enclave_command(spec, key_file)
+
+    def run(on_end: Callable[[], None]) -> EnclaveChannel:
+        return EnclaveProcess(command, on_end, import_from=folder)
+
+    return run
+
+
+def _in_process_factory(enclave: str | type, key_file: Path | None, import_from: str | Path | None) -> ChannelFactory:
+    # Only hosts that ask for it get the enclave's code into their process.
+    from host_store.in_process.channel import InProcessChannel
+
+    if import_from is not None and (folder := str(Path(import_from).absolute())) not in sys.path:
+        sys.path.insert(0, folder)
+
+    def make(on_end: Callable[[], None]) -> EnclaveChannel:
+        return InProcessChannel(enclave, key_file)
+
+    return make
+
+
+def _name_of(enclave: str | type) -> str:
+    return enclave if isinstance(enclave, str) else f"{enclave.__module__}:{enclave.__qualname__}"
+
+
+def _spec_of(enclave: type) -> str:
+    """How an enclave process can find the class. Raises :class:`InvalidInput` where it cannot."""
+    if not isinstance(enclave, type):
+        raise InvalidInput(f"an enclave is a class or its name MODULE:CLASS, not {enclave!r}")
+    if enclave.__module__ == "__main__" or "<locals>" in enclave.__qualname__:
+        raise InvalidInput(
+            f"a process of its own cannot import {enclave.__qualname__} from {enclave.__module__}: "
+            "move it to a module, or pass in_process=True"
+        )
+    return _name_of(enclave)
+
+
+def _module_root(enclave: type) -> Path | None:
+    """The folder that the class's module was found in."""
+    file = getattr(sys.modules.get(enclave.__module__), "__file__", None)
+    if file is None:
+        return None
+    path = Path(file).absolute()
+    depth = enclave.__module__.count(".") + (path.stem == "__init__")
+    return path.parents[depth]
+
+
+__all__ = ["DRAIN_SECONDS", "EnclaveHost", "HostStatus"]

@@ -1,0 +1,275 @@
+"""The enclave's thread: hands batches over, and keeps an enclave running, one incarnation (epoch) after the other.
+
+An incarnation ends when its process dies, when it breaks the protocol, or when the store could not keep what it
+did. Then everything on its way is failed or finished, and the next one is started from the store: at once the first
+time, after a growing pause when that does not last. What cannot get better by itself ends the host instead
+(:data:`FINAL`): another host took the store over, the key does not fit, the store is corrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from enum import Enum
+from typing import Final
+
+from host_store.channel import ChannelFactory, EnclaveChannel
+from host_store.intake import Intake, Item
+from host_store.store import Store
+from host_store.writer import Batch, Writer
+from wire.attestation import Attestation
+from wire.errors import (
+    CorruptedStore,
+    HostUnavailable,
+    InvalidInput,
+    Malformed,
+    PmapError,
+    ProofInvalid,
+    StoreUnavailable,
+)
+from wire.messages import Ready
+
+RECOVERABLE: Final = (HostUnavailable, StoreUnavailable, Malformed)
+"""What ends an incarnation only; every other error ends the host."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+"""Pause before the second start in a row; it doubles with each further one."""
+LONGEST_PAUSE_SECONDS: Final = 30.0
+LASTING_SECONDS: Final = 60.0
+"""An incarnation that lived this long is no part of a row of failures."""
+KILL_SECONDS: Final = 5.0
+"""How long the end of a killed enclave is waited for. In this process a handler that hangs cannot be killed."""
+_LOOK_SECONDS: Final = 0.1
+
+
+class State(Enum):
+    """Where a host stands."""
+
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+class Supervisor:
+    """Owns the channel. :meth:`start` first, :meth:`stop` last."""
+
+    def __init__(self, open_channel: ChannelFactory, store: Store | None, intake: Intake) -> None:
+        self._open_channel = open_channel
+        self._store = store
+        self._intake = intake
+        self._writer = Writer(store, intake, intake.interrupt)
+        self._channel: EnclaveChannel | None = None
+        self._attestation: Attestation | None = None
+        self._document = b""
+        self._closing = threading.Event()
+        self._wanted: threading.Event | None = None  # somebody asked for a new epoch, and waits
+        self._thread = threading.Thread(target=self._run, name="enclave", daemon=True)
+        self._failures = 0
+        self._started = 0.0
+        self.state = State.RESTARTING
+        self.starts = 0
+        self.failure: PmapError | None = None
+        """Why the host stopped for good, or why the enclave is being started anew."""
+
+    # --- for the host's caller ---
+
+    @property
+    def writer(self) -> Writer:
+        """The store's thread."""
+        return self._writer
+
+    @property
+    def attestation(self) -> Attestation | None:
+        """The running incarnation's document."""
+        return self._attestation
+
+    def document(self) -> bytes:
+        """The running incarnation's attestation, encoded. Raises :class:`PmapError` while there is none."""
+        if self.state is not State.RUNNING:
+            raise HostUnavailable(f"the enclave is not running: {self.failure or self.state.value}")
+        return self._document
+
+    def start(self) -> None:
+        """Start the first incarnation and the thread. Raises as :meth:`EnclaveChannel.start` and the store do."""
+        try:
+            self._begin_epoch()
+        except BaseException:
+            self._writer.stop()
+            raise
+        self._thread.start()
+
+    def restart(self) -> None:
+        """Finish what is on its way, then begin a new epoch from the store. Raises what kept it from running."""
+        wanted = self._wanted = threading.Event()
+        self._intake.interrupt()
+        while not wanted.wait(_LOOK_SECONDS) and self._thread.is_alive():
+            pass
+        if self.state is not State.RUNNING:
+            raise self.failure or HostUnavailable("the host was closed")
+
+    def stop(self, drain_seconds: float) -> None:
+        """Finish what is on its way, at most for so long, then end enclave and threads. Again is fine."""
+        self._closing.set()
+        self._intake.close()
+        self._thread.join(drain_seconds)
+        if self._thread.is_alive() and (channel := self._channel) is not None:
+            channel.kill()
+            self._thread.join(KILL_SECONDS)
+
+    # --- the enclave's thread ---
+
+    def _run(self) -> None:
+        try:
+            while self.state is State.RUNNING:
+                try:
+                    self._serve()
+                    break
+                except PmapError as error:
+                    self._recover(error)
+        except Exception as error:
+            # Nothing in here may end the thread unseen: every waiting client would wait for ever.
+            traceback.print_exc(file=sys.stderr)
+            self._give_up(HostUnavailable(f"the host broke down: {type(error).__name__}: {error}"))
+        finally:
+            self._end_epoch(in_order=self.state is State.RUNNING)
+            if self.state is not State.FAILED:
+                self.state = State.CLOSED
+            self._intake.refuse(self.failure or HostUnavailable("the host was closed: nothing was done"))
+            self._writer.stop()
+            self._answer_wanted()
+
+    def _serve(self) -> None:
+        """Serve until the intake is closed and empty. Raises what ends the incarnation."""
+        channel, writer, intake = self._channel, self._writer, self._intake
+        assert channel is not None
+        while True:
+            writer.wait_for_room()
+            items = intake.take()
+            if items:
+                self._deliver(channel, items)
+                continue
+            writer.give_back_room()
+            if writer.failure is not None:
+                raise writer.failure
+            if items is None:
+                writer.flush()  # which may put an item back
+                if not len(intake):
+                    return
+            elif self._wanted is not None:
+                raise HostUnavailable("a new epoch was asked for")
+            else:
+                channel.check()
+
+    def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
+        writer = self._writer
+        batch: Batch = list(items)
+        error: PmapError | None = None
+        try:
+            for item in items:
+                if item.lesson is not None:
+                    _teach(channel, item)
+            for delivery in channel.deliver([item.incoming for item in items]):
+                writer.put(delivery, batch)
+        except PmapError as caught:
+            error = caught
+            raise
+        finally:
+            writer.end(batch, error)
+        if writer.failure is not None:
+            raise writer.failure
+
+    # --- epochs ---
+
+    def _begin_epoch(self) -> None:
+        """Start an incarnation from the store. Raises and leaves none behind if that does not work."""
+        store = self._store
+        keyring = None if store is None else store.keyring()
+        head = None if store is None else store.head()
+        if head is not None and head.n and keyring is None:
+            raise CorruptedStore("the store has records but no keyring: it was removed")
+        channel = self._channel = self._open_channel(self._intake.interrupt)
+        try:
+            records = () if store is None or head is None else store.read(head.first, head.n + 1)
+            ready = channel.start(keyring, records)
+            attestation = Attestation.decode(ready.attestation)
+            if attestation.persistent and keyring is None:
+                _found(store, ready)
+            self._writer.begin_epoch(persistent=attestation.persistent)
+            if attestation.persistent and ready.n != self._writer.n:
+                raise Malformed(f"the enclave is at commit {ready.n}, the store at {self._writer.n}")
+        except BaseException:
+            self._end_epoch(in_order=False)
+            raise
+        self._attestation, self._document = attestation, ready.attestation
+        self.starts += 1
+        self._started = time.monotonic()
+        self.state, self.failure = State.RUNNING, None
+
+    def _end_epoch(self, *, in_order: bool) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            if not in_order:
+                channel.kill()
+            channel.close()
+
+    def _recover(self, error: PmapError) -> None:
+        """After an incarnation's end: have the next one running, or the state changed to FAILED or CLOSED."""
+        if self._wanted is None:
+            print(f"pmap: the enclave's incarnation ended: {error}", file=sys.stderr)
+            lasted = time.monotonic() - self._started >= LASTING_SECONDS
+            self._failures = 0 if lasted else self._failures + 1
+        self.state, self.failure = State.RESTARTING, error
+        self._end_epoch(in_order=self._wanted is not None)
+        self._writer.flush()
+        while isinstance(error, RECOVERABLE) and not self._closing.is_set():
+            self._pause(error)
+            try:
+                self._begin_epoch()
+            except PmapError as caught:
+                error = self.failure = caught
+                self._failures += 1
+                print(f"pmap: the enclave cannot be started: {error}", file=sys.stderr)
+                continue
+            self._intake.accept()
+            self._answer_wanted()
+            return
+        if isinstance(error, RECOVERABLE):
+            self.state = State.CLOSED
+        else:
+            self._give_up(error)
+
+    def _pause(self, error: PmapError) -> None:
+        """Before a start that follows another one too soon. Nobody is left waiting for it."""
+        if self._failures > 1:
+            seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** (self._failures - 2), LONGEST_PAUSE_SECONDS)
+            self._intake.refuse(HostUnavailable(f"the enclave is down, next try in {seconds:g} s: {error}"))
+            self._closing.wait(seconds)
+
+    def _give_up(self, error: PmapError) -> None:
+        self.state, self.failure = State.FAILED, error
+
+    def _answer_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            wanted.set()
+
+
+def _teach(channel: EnclaveChannel, item: Item) -> None:
+    lesson = item.lesson
+    assert lesson is not None
+    with suppress(ProofInvalid):  # the item goes again all the same, and gets the enclave's own verdict
+        channel.learn(*lesson)
+
+
+def _found(store: Store | None, ready: Ready) -> None:
+    """Store what a new store begins with. Raises :class:`StoreError`, and :class:`InvalidInput` if there is none."""
+    if store is None:
+        raise InvalidInput("this enclave keeps state: name a store for it")
+    genesis = ready.genesis
+    if ready.keyring is None or genesis is None or genesis.commit is None or genesis.commit.n != 1:
+        raise Malformed("a new store begins with a keyring and record 1; the enclave gave something else")
+    # In one transaction: with a keyring alone, or a record alone, no later start could go on.
+    store.create(ready.keyring, genesis.commit.record, genesis.commit.leaf)

@@ -1,0 +1,255 @@
+"""The store thread: makes each delivery durable, and only then lets its answers go.
+
+Work is done strictly in the order in which it came from the enclave, one delivery after the other. While this thread
+waits for the disk, the enclave works on the next batch; :data:`PIPELINE_BATCHES` bounds how far it may be ahead.
+Once a delivery could not be stored, nothing behind it leaves either: the enclave's memory is then ahead of the store,
+and only a new epoch, started from the store, can go on.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from host_store.intake import Intake, Item, Lesson, again
+from host_store.outbox_memory import MemoryOutbox
+from host_store.store import OutboxItem, Store
+from wire.boundary import Answer, AnswerKind, Delivery, IncomingKind, Rejection
+from wire.errors import (
+    HandlerFailed,
+    HostUnavailable,
+    InvalidInput,
+    Malformed,
+    PmapError,
+    ReplyWithheld,
+    SessionUnknown,
+    StoreError,
+    StoreUnavailable,
+    Undecryptable,
+)
+from wire.merkle import prove_consistency, tree_root
+
+PIPELINE_BATCHES: Final = 2
+"""Batches between enclave and durable store at one time: one being stored, one being worked on."""
+APPEND_ATTEMPTS: Final = 5
+"""How often the same bytes are offered to a store that is unavailable."""
+FIRST_RETRY_SECONDS: Final = 0.05
+"""Pause before the second attempt; it doubles with each further one."""
+
+Batch: TypeAlias = list[Item | None]
+"""The items of one batch by position; None: answered."""
+
+
+class _Outbox(Protocol):
+    def outbox(self, address: bytes, limit: int = 256) -> list[OutboxItem]: ...
+
+    def outbox_item(self, n: int, index: int) -> OutboxItem | None: ...
+
+
+class _Effects(NamedTuple):
+    """``batch`` is shared with the other deliveries of it."""
+
+    delivery: Delivery
+    batch: Batch
+
+
+class _End(NamedTuple):
+    """The batch has no more deliveries; whoever got no answer gets ``error``."""
+
+    batch: Batch
+    error: PmapError | None
+
+
+class Writer:
+    """Store, queue and thread. All methods but :meth:`poll` are for the one thread that talks to the enclave."""
+
+    def __init__(self, store: Store | None, intake: Intake, on_failure: Callable[[], None]) -> None:
+        """``on_failure`` is called in the store thread. Nothing may be put before :meth:`begin_epoch`."""
+        self._given_store = store
+        self._store: Store | None = None
+        self._memory = MemoryOutbox()
+        self._outbox: _Outbox = self._memory
+        self._intake = intake
+        self._on_failure = on_failure
+        self._queue: SimpleQueue[_Effects | _End | threading.Event | None] = SimpleQueue()
+        self._room = threading.Semaphore(PIPELINE_BATCHES)
+        self.n = 0
+        """The newest durable commit."""
+        self.failure: PmapError | None = None
+        """What keeps this epoch from going on."""
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    # --- for the enclave's thread ---
+
+    def wait_for_room(self) -> None:
+        """Wait until another batch may be begun. Every batch begun is to be ended with :meth:`end`."""
+        self._room.acquire()
+
+    def give_back_room(self) -> None:
+        """No batch was begun after all."""
+        self._room.release()
+
+    def put(self, delivery: Delivery, batch: Batch) -> None:
+        """Store a delivery, then answer the items that it answers."""
+        self._queue.put(_Effects(delivery, batch))
+
+    def end(self, batch: Batch, error: PmapError | None) -> None:
+        """After the batch's last delivery: whoever has no answer gets ``error``."""
+        self._queue.put(_End(batch, error))
+
+    def flush(self) -> None:
+        """Wait until everything put so far is done with."""
+        done = threading.Event()
+        self._queue.put(done)
+        done.wait()
+
+    def begin_epoch(self, *, persistent: bool) -> None:
+        """After :meth:`flush`: a new incarnation was started, from the store if it keeps state at all.
+
+        Raises :class:`StoreError`.
+        """
+        self._store = store = self._given_store if persistent else None
+        self._outbox = self._memory if store is None else store
+        self.n = 0 if store is None else store.head().n
+        self._memory.begin_epoch()
+        self.failure = None
+
+    def stop(self) -> None:
+        """Do what is left and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    # --- for everybody ---
+
+    def poll(self, address: bytes) -> list[bytes]:
+        """What waits for one session, oldest first. Raises :class:`StoreError`."""
+        return [item.message for item in self._outbox.outbox(address)]
+
+    # --- the store thread ---
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            if isinstance(work, threading.Event):
+                work.set()
+                continue
+            try:
+                if isinstance(work, _End):
+                    self._finish(work.batch, work.error)
+                elif self.failure is None:
+                    self._carry_out(work.delivery, work.batch)
+            except PmapError as error:
+                self._fail(error)
+            except Exception as error:
+                # Nothing in here may end the thread: every waiting client would wait for ever.
+                traceback.print_exc(file=sys.stderr)
+                self._fail(HostUnavailable(f"the host broke down: {type(error).__name__}"))
+
+    def _fail(self, error: PmapError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self._on_failure()
+
+    def _finish(self, batch: Batch, error: PmapError | None) -> None:
+        self._room.release()
+        reason = self.failure or error or Malformed("the enclave gave no answer")
+        for item in batch:
+            if item is not None:
+                failed = HostUnavailable(f"the outcome is unknown, ask again or recover: {reason}")
+                failed.__cause__ = reason
+                item.promise.set_exception(failed)
+
+    def _carry_out(self, delivery: Delivery, batch: Batch) -> None:
+        self._keep(delivery)
+        here = {message.slot: message.message for message in delivery.outbox}
+        wanted = dict(delivery.proofs)
+        for answer in delivery.answers:
+            position = answer.position
+            item = batch[position] if position < len(batch) else None
+            if item is None:
+                raise Malformed("the enclave answered an item twice, or one that it was not given")
+            if wanted and item.lesson is None and position in wanted and self._teach(item, wanted[position]):
+                pass
+            elif answer.kind is AnswerKind.BOXED and answer.n == delivery.number and answer.slot in here:
+                item.promise.set_result(here[answer.slot])
+            elif answer.kind is AnswerKind.DIRECT and answer.data is not None:
+                item.promise.set_result(answer.data)
+            else:
+                self._answer_otherwise(item, answer)
+            batch[position] = None
+
+    # --- effects ---
+
+    def _keep(self, delivery: Delivery) -> None:
+        """Make everything that the delivery changes durable."""
+        commit = delivery.commit
+        if commit is None and not delivery.outbox and not delivery.drops:
+            return
+        number = delivery.number
+        outbox = [OutboxItem(number, slot, address, message) for slot, address, message in delivery.outbox]
+        if self._store is None:
+            if commit is not None:
+                raise InvalidInput("an enclave that keeps state needs a store")
+            self._memory.change(outbox, delivery.drops)
+            return
+        if commit is None or commit.n != number:
+            raise Malformed("the enclave wants something kept without a commit")
+        pause = FIRST_RETRY_SECONDS
+        for attempt in range(1, APPEND_ATTEMPTS + 1):
+            try:
+                # A record is made once: whatever became of the last attempt, these same bytes are the right ones.
+                self._store.append(
+                    commit.n, commit.record, commit.leaf, trim=commit.tail, outbox=outbox, drops=delivery.drops
+                )
+                break
+            except StoreUnavailable:
+                if attempt == APPEND_ATTEMPTS:
+                    raise
+                time.sleep(pause)
+                pause *= 2
+        self.n = number
+
+    def _answer_otherwise(self, item: Item, answer: Answer) -> None:
+        promise, kind, data = item.promise, answer.kind, answer.data
+        if (item.incoming.kind is IncomingKind.CALL) != (kind in (AnswerKind.CALL_DONE, AnswerKind.CALL_FAILED)):
+            raise Malformed("the enclave answered a mail as a call, or a call as a mail")
+        if kind is AnswerKind.BOXED:
+            try:
+                kept = self._outbox.outbox_item(answer.n, answer.slot)
+            except StoreError as error:
+                promise.set_exception(HostUnavailable(f"cannot read the reply from the store: {error}"))
+                return
+            if kept is None:
+                promise.set_exception(ReplyWithheld("the mail was executed, but the store has its reply no more"))
+            else:
+                promise.set_result(kept.message)
+        elif kind is AnswerKind.CALL_DONE:
+            promise.set_result(data)
+        elif kind is AnswerKind.CALL_FAILED:
+            promise.set_exception(HandlerFailed((data or b"").decode(errors="replace")))
+        else:
+            promise.set_exception(again(_REJECTIONS.get(answer.slot, _REJECTIONS[Rejection.MALFORMED])))
+
+    def _teach(self, item: Item, size: int) -> bool:
+        """Let the item go again, with the proof that was missing. False if there is no proof to be had."""
+        store = self._store
+        if store is None:
+            return False
+        try:
+            item.lesson = Lesson(size, tree_root(size, store.node), self.n, prove_consistency(size, self.n, store.node))
+        except (StoreError, InvalidInput):
+            return False
+        self._intake.put_back(item)
+        return True
+
+
+_REJECTIONS: Final[dict[int, PmapError]] = {
+    Rejection.MALFORMED: Malformed("not a mail or hello of this version"),
+    Rejection.SESSION_UNKNOWN: SessionUnknown("the enclave does not know this session: say hello again"),
+    Rejection.UNDECRYPTABLE: Undecryptable("the enclave cannot decrypt this, or it was altered on its way"),
+}
