@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -11,11 +12,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import host_enclaves
 import pytest
 from host_enclaves import Echo, Ledger
 from raw_client import RawClient
 
-import host_enclaves
 from host_store.enclave_process import EnclaveProcess, enclave_command
 from host_store.in_process.channel import InProcessChannel
 from wire.boundary import Answer, AnswerKind, Delivery, Incoming, IncomingKind
@@ -30,6 +31,7 @@ from wire.errors import (
     WrongKey,
 )
 from wire.frames import encode_frame, read_effect
+from wire.limits import COMMIT_BYTES
 from wire.messages import Command, Deliver, End, Ready, Records, Refused, Start, Stop
 
 HERE = Path(host_enclaves.__file__).parent
@@ -52,8 +54,10 @@ class Running:
             self._keep(self.ready.genesis)
 
     def _keep(self, delivery: Delivery) -> None:
-        if delivery.commit is not None:
-            self.records.append(delivery.commit.record)
+        commit = delivery.commit
+        if commit is not None:
+            self.records.append(commit.record)
+            self.window = commit.n - commit.tail + 1
 
     def answer(self, kind: IncomingKind, data: bytes) -> Answer:
         (delivery,) = self.process.deliver([Incoming(kind, data)])
@@ -97,14 +101,15 @@ def test_a_new_store_is_founded_filled_and_started_again(ledger: Running, key: P
     client.hello(ledger.ready.attestation, ledger.deliver)
     assert client.mail(b"put a 1", ledger.deliver) == b"put"
     ledger.process.close()
-    with Running("host_enclaves:Ledger", key, ledger.ready.keyring, ledger.records) as again:
+    with Running("host_enclaves:Ledger", key, ledger.ready.keyring, ledger.records[-ledger.window :]) as again:
         assert again.ready == Ready(again.ready.attestation, len(ledger.records), None, None)
         assert again.call("get a") == b"1"
 
 
 def test_the_key_file_is_made_for_its_owner_alone_and_named_insecure(
-    ledger: Running, key: Path, capfd: pytest.CaptureFixture[str]
+    key: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    Running("host_enclaves:Ledger", key).process.close()
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert len(key.read_bytes()) == 32
     assert list(key.parent.iterdir()) == [key]
@@ -112,11 +117,11 @@ def test_the_key_file_is_made_for_its_owner_alone_and_named_insecure(
 
 
 def test_what_handlers_print_goes_to_standard_error_and_what_they_read_is_empty(
-    ledger: Running, capfd: pytest.CaptureFixture[str]
+    key: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert ledger.call("print hello there") == b""
-    assert ledger.call("count") == b"0"
-    ledger.process.close()
+    with Running("host_enclaves:Ledger", key) as ledger:
+        assert ledger.call("print hello there") == b""
+        assert ledger.call("count") == b"0"
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "hello there\nwritten to the descriptor\n" in captured.err
@@ -132,11 +137,11 @@ def test_an_enclave_without_state_gives_neither_records_nor_needs_a_key() -> Non
 
 
 def test_a_large_batch_arrives_in_several_deliveries_in_order(ledger: Running) -> None:
-    large = b"put %d " + bytes(48 << 20).replace(b"\0", b"x")
-    batch = [Incoming(IncomingKind.CALL, large[: 20 << 20] % number) for number in range(2)]
-    deliveries = list(ledger.process.deliver([*batch, Incoming(IncomingKind.CALL, b"count")]))
+    large = b"x" * COMMIT_BYTES
+    batch = [b"put a " + large, b"put b " + large, b"count"]
+    deliveries = list(ledger.process.deliver([Incoming(IncomingKind.CALL, data) for data in batch]))
     assert [answer.position for delivery in deliveries for answer in delivery.answers] == [0, 1, 2]
-    assert [delivery.number for delivery in deliveries] == [2, 3]
+    assert [delivery.number for delivery in deliveries] == [2, 3, 4]
     assert deliveries[-1].answers[-1].data == b"2"
 
 
@@ -188,6 +193,7 @@ def test_a_module_that_fails_is_refused_with_the_place_of_the_failure(key: Path,
 
 def test_every_refusal_of_a_stored_state_arrives_typed(ledger: Running, key: Path, tmp_path: Path) -> None:
     ledger.call("put a 1")
+    ledger.call("put b 1")
     ledger.process.close()
     keyring, records = ledger.ready.keyring, ledger.records
     assert keyring is not None
@@ -199,7 +205,7 @@ def test_every_refusal_of_a_stored_state_arrives_typed(ledger: Running, key: Pat
         (WrongKey, tmp_path / "missing.key", keyring, records),
         (CorruptedStore, key, keyring[:-1] + b"?", records),
         (CorruptedStore, key, keyring, [records[0], altered]),
-        (CorruptedStore, key, keyring, records[1:]),
+        (CorruptedStore, key, keyring, [records[0], records[2]]),
         (CorruptedStore, key, keyring, []),
         (UnsupportedVersion, key, keyring, [records[0][:3] + b"\x63" + records[0][4:]]),
     ]
@@ -301,10 +307,8 @@ class ByHand:
         self.process.kill()
         self.process.wait()
         self.stdout.close()
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.stdin.close()
-        except BrokenPipeError:
-            pass
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,712 @@
+"""The host: nothing leaves before it is durable, nothing acknowledged is lost, and each failure has its error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Self
+
+import pytest
+from host_enclaves import Echo, Ledger
+from raw_client import RawClient
+
+from host_store.host import EnclaveHost
+from host_store.intake import Intake
+from host_store.lmdb_store import LmdbStore
+from host_store.outbox_memory import MemoryOutbox
+from host_store.store import OutboxItem
+from host_store.writer import APPEND_ATTEMPTS
+from wire.boundary import Incoming, IncomingKind
+from wire.errors import (
+    ClientStale,
+    CorruptedStore,
+    EvidenceUnproven,
+    HandlerFailed,
+    HostUnavailable,
+    InvalidInput,
+    MailTooLarge,
+    Malformed,
+    PmapError,
+    ReplyWithheld,
+    SessionUnknown,
+    StoreFenced,
+    StoreLocked,
+    StoreMissing,
+    StoreUnavailable,
+    Undecryptable,
+    WrongKey,
+)
+from wire.limits import MAX_BATCH_MAILS, MAX_ENVELOPE_BYTES
+from wire.mail import Outcome, RequestKind
+from wire.merkle import verify_consistency
+
+SECONDS = 60.0
+"""After so long a test has failed; none is meant to wait for it."""
+
+
+class WatchedStore(LmdbStore):
+    """A real store that the test can hold up, see through, and let fail."""
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        store = cls.open(path)
+        assert isinstance(store, cls)
+        return store
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.passes = threading.Event()
+        self.passes.set()
+        self.reached = threading.Event()
+        self.attempts: list[tuple[int, bytes]] = []
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+        self.on_create: Callable[[], None] = lambda: None
+
+    def create(self, keyring: bytes, record: bytes, leaf: bytes) -> None:
+        self.on_create()
+        super().create(keyring, record, leaf)
+
+    def append(
+        self,
+        n: int,
+        record: bytes,
+        leaf: bytes,
+        *,
+        trim: int,
+        outbox: Sequence[OutboxItem] = (),
+        drops: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.attempts.append((n, record))
+        self.reached.set()
+        assert self.passes.wait(SECONDS)
+        self.before()
+        super().append(n, record, leaf, trim=trim, outbox=outbox, drops=drops)
+        self.after()
+
+
+class Failing:
+    """Raises an error the first few times it is called."""
+
+    def __init__(self, error: PmapError, times: int) -> None:
+        self.error = error
+        self.left = times
+
+    def __call__(self) -> None:
+        if self.left:
+            self.left -= 1
+            raise type(self.error)(*self.error.args)
+
+
+def start(store: LmdbStore | Path, enclave: type = Ledger, *, in_process: bool = True) -> EnclaveHost:
+    folder = store if isinstance(store, Path) else store._folder.path
+    return EnclaveHost.start(enclave, store, in_process=in_process, simulated_key=folder.with_suffix(".key"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[WatchedStore]:
+    with WatchedStore.at(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def host(store: WatchedStore) -> Iterator[EnclaveHost]:
+    with start(store) as running:
+        yield running
+        store.passes.set()
+
+
+class User:
+    """A raw client at a host."""
+
+    def __init__(self, host: EnclaveHost) -> None:
+        self.host = host
+        self.client = RawClient()
+        self.hello()
+
+    def deliver(self, envelope: bytes) -> bytes:
+        return self.host.deliver(envelope).result(SECONDS)
+
+    def hello(self) -> None:
+        self.client.hello(self.host.attestation(), self.deliver)
+
+    def mail(self, text: str) -> bytes | None:
+        return self.client.mail(text.encode(), self.deliver)
+
+    def post(self, text: str) -> Future[bytes]:
+        return self.host.deliver(self.client.seal(text.encode()))
+
+    def accept(self, future: Future[bytes]) -> bytes | None:
+        return self.client.accept(future.result(SECONDS)).payload
+
+
+def call(host: EnclaveHost, text: str) -> bytes | None:
+    return host.call(text.encode()).result(SECONDS)
+
+
+# --- mail, and when its answer leaves -----------------------------------------------------------------------
+
+
+def test_mail_is_executed_stored_and_answered(host: EnclaveHost, store: WatchedStore) -> None:
+    user = User(host)
+    assert user.mail("put a 1") == b"put"
+    assert user.mail("get a") == b"1"
+    status = host.status()
+    assert (status.state, status.n, status.starts, status.persistent) == ("running", store.head().n, 1, True)
+    assert user.client.highest is not None and user.client.highest.size == status.n
+
+
+def test_no_answer_leaves_before_the_append_is_through(host: EnclaveHost, store: WatchedStore) -> None:
+    user = User(host)
+    head = store.head()
+    store.passes.clear()
+    store.reached.clear()
+    answer = user.post("put a 1")
+    # Behind it a mail whose answer needs no commit at all: it may not overtake.
+    refused = User.deliver
+    stranger = host.deliver(b"\x01\x02" + bytes(100))
+    assert store.reached.wait(SECONDS)
+    assert not answer.done() and not stranger.done()
+    assert store.head() == head and host.poll(user.client.session) == []
+    store.passes.set()
+    assert user.accept(answer) == b"put"
+    with pytest.raises(SessionUnknown):
+        stranger.result(SECONDS)
+    assert refused is User.deliver
+
+
+def test_while_one_batch_is_stored_the_next_is_worked_on_and_the_rest_becomes_one_commit(
+    host: EnclaveHost, store: WatchedStore
+) -> None:
+    users = [User(host) for _ in range(50)]
+    before = host.status().n
+    store.passes.clear()
+    store.reached.clear()
+    answers = [users[0].post("put 0 x")]
+    assert store.reached.wait(SECONDS)
+    answers += [user.post(f"put {number} x") for number, user in enumerate(users[1:], 1)]
+    store.passes.set()
+    assert [user.accept(answer) for user, answer in zip(users, answers, strict=True)] == [b"put"] * 50
+    # The first mail alone, what the enclave took meanwhile, and all others together.
+    assert host.status().n <= before + 3
+    assert call(host, "count") == b"50"
+
+
+def test_a_batch_is_bounded(host: EnclaveHost, store: WatchedStore) -> None:
+    store.passes.clear()
+    store.reached.clear()
+    first = host.call(b"put first x")
+    assert store.reached.wait(SECONDS)
+    calls = [host.call(b"count") for _ in range(2 * MAX_BATCH_MAILS + 1)]
+    before = host.status().n
+    store.passes.set()
+    assert {future.result(SECONDS) for future in [first, *calls]} == {b"put", b"1"}
+    assert host.status().n >= before + 3
+
+
+def test_a_repeated_mail_gets_the_same_reply_from_the_outbox(host: EnclaveHost) -> None:
+    user = User(host)
+    envelope = user.client.seal(b"put a 1")
+    first = user.deliver(envelope)
+    assert user.deliver(envelope) == first
+    # The copies of one batch too.
+    second = user.client.accept(first) and user.client.seal(b"put a 2")
+    copies = [host.deliver(second) for _ in range(5)]
+    assert len({copy.result(SECONDS) for copy in copies}) == 1
+    assert user.accept(copies[0]) == b"put"
+    assert host.status().n == user.client.highest.size  # type: ignore[union-attr]
+
+
+def test_a_reply_that_the_store_lost_is_withheld_not_made_up(host: EnclaveHost, store: WatchedStore) -> None:
+    user = User(host)
+    envelope = user.client.seal(b"put a 1")
+    user.deliver(envelope)
+    (item,) = store.outbox(user.client.session)
+    n = store.head().n
+    assert item.n == n
+    store.outbox_item = lambda n, index: None  # type: ignore[method-assign]
+    with pytest.raises(ReplyWithheld):
+        user.deliver(envelope)
+
+
+def test_mails_to_others_are_polled_and_dropped_once_acknowledged(host: EnclaveHost) -> None:
+    alice, bob = User(host), User(host)
+    alice.mail(f"send {bob.client.name} hello")
+    (mail,) = [bob.client.open(envelope) for envelope in host.poll(bob.client.session)]
+    assert (mail.outcome, mail.payload) == (Outcome.INBOX, b"hello")
+    bob.client.inbox_ack = 1
+    bob.mail("keys")
+    assert [bob.client.open(envelope).outcome for envelope in host.poll(bob.client.session)] == [Outcome.EXECUTED]
+    with pytest.raises(Malformed, match="16 bytes"):
+        host.poll(b"short")
+
+
+@pytest.mark.parametrize(
+    ("envelope", "error"),
+    [
+        (b"", Malformed),
+        (b"\x01", Malformed),
+        (b"\x02\x02" + bytes(100), Malformed),
+        (b"\x01\x09" + bytes(100), Malformed),
+        (b"\x01\x03" + bytes(100), Malformed),
+        (b"\x01\x02" + bytes(100), SessionUnknown),
+        (b"\x01\x01" + bytes(100), SessionUnknown),
+    ],
+)
+def test_garbage_is_refused_typed(host: EnclaveHost, envelope: bytes, error: type[PmapError]) -> None:
+    with pytest.raises(error) as caught:
+        host.deliver(envelope).result(SECONDS)
+    assert type(caught.value) is error
+
+
+def test_an_altered_mail_is_undecryptable_and_not_executed(host: EnclaveHost) -> None:
+    user = User(host)
+    envelope = user.client.seal(b"put a 1")
+    with pytest.raises(Undecryptable):
+        user.deliver(envelope[:-1] + bytes([envelope[-1] ^ 1]))
+    assert call(host, "count") == b"0"
+    assert user.client.accept(user.deliver(envelope)).payload == b"put"
+
+
+def test_a_mail_over_the_bound_is_refused_at_once(host: EnclaveHost) -> None:
+    with pytest.raises(MailTooLarge):
+        host.deliver(bytes(MAX_ENVELOPE_BYTES + 1))
+
+
+# --- calls by the host --------------------------------------------------------------------------------------
+
+
+def test_what_a_call_of_the_host_changes_persists(tmp_path: Path) -> None:
+    with start(tmp_path / "store") as host:
+        assert call(host, "put a 1") == b"put"
+    with start(tmp_path / "store") as host:
+        assert call(host, "get a") == b"1"
+        assert call(host, "get b") is None
+
+
+def test_a_call_that_fails_says_so_and_changes_nothing(host: EnclaveHost) -> None:
+    with pytest.raises(HandlerFailed, match="not like this"):
+        call(host, "reject not like this")
+    assert call(host, "count") == b"0"
+
+
+# --- restarts -----------------------------------------------------------------------------------------------
+
+
+def test_a_reply_survives_the_host_and_is_polled_and_recovered_in_the_next_epoch(tmp_path: Path) -> None:
+    with start(tmp_path / "store") as host:
+        user = User(host)
+        user.mail("put a 1")
+        envelope = user.client.seal(b"put a 2")
+        lost = user.deliver(envelope)
+    with start(tmp_path / "store") as host:
+        user.host = host
+        with pytest.raises(SessionUnknown):
+            user.deliver(envelope)
+        assert lost in host.poll(user.client.session)
+        user.hello()
+        assert user.client.recover(user.deliver) is Outcome.RECOVERED
+        assert user.mail("get a") == b"2"
+
+
+def test_a_restart_is_a_new_epoch_of_the_same_store(host: EnclaveHost) -> None:
+    user = User(host)
+    user.mail("put a 1")
+    before = host.status()
+    document = host.attestation()
+    host.restart()
+    assert host.attestation() != document
+    after = host.status()
+    assert (after.n, after.starts) == (before.n, 2) and after.epoch != before.epoch
+    with pytest.raises(SessionUnknown):
+        user.mail("get a")
+    user.hello()
+    assert user.client.recover(user.deliver) is Outcome.FENCED
+    assert user.mail("get a") == b"1"
+
+
+def test_old_evidence_is_judged_with_the_proof_that_the_host_supplies(host: EnclaveHost, store: WatchedStore) -> None:
+    user = User(host)
+    stale = user.client.highest
+    for number in range(20):
+        user.mail(f"put {number} x")
+    host.restart()
+    assert stale is not None and store.head().first > stale.size + 1, "the enclave has no root of that size any more"
+    user.client.highest = stale
+    n = host.status().n
+    with pytest.raises(ClientStale):
+        user.hello()
+    assert host.status().n == n, "nothing was committed for it"
+    # Without the leaf hashes there is no proof, and the verdict says that.
+    host.restart()
+    store.node = Failing(CorruptedStore("a leaf is missing"), 99)  # type: ignore[method-assign, assignment]
+    with pytest.raises(EvidenceUnproven):
+        user.hello()
+
+
+def test_consistency_proofs_hold_and_impossible_ones_are_refused(host: EnclaveHost) -> None:
+    user = User(host)
+    checkpoints = [user.client.highest]
+    for number in range(5):
+        user.mail(f"put {number} x")
+        checkpoints.append(user.client.highest)
+    first, last = checkpoints[0], checkpoints[-1]
+    assert first is not None and last is not None
+    proof = host.consistency(first.size, last.size)
+    verify_consistency(first.size, first.root, last.size, last.root, proof)
+    for sizes in [(0, 1), (2, 1), (1, last.size + 1)]:
+        with pytest.raises(InvalidInput):
+            host.consistency(*sizes)
+
+
+# --- the store fails ----------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_unavailable_for_a_while_is_offered_the_same_bytes(
+    host: EnclaveHost, store: WatchedStore
+) -> None:
+    user = User(host)
+    store.attempts.clear()
+    store.before = Failing(StoreUnavailable("the disk is full"), 2)
+    assert user.mail("put a 1") == b"put"
+    assert len(store.attempts) == 3 and len(set(store.attempts)) == 1
+    assert host.status().starts == 1
+
+
+def test_a_store_that_stays_unavailable_leaves_the_outcome_open_and_begins_a_new_epoch(
+    host: EnclaveHost, store: WatchedStore
+) -> None:
+    user, other = User(host), User(host)
+    store.before = Failing(StoreUnavailable("the disk is full"), APPEND_ATTEMPTS)
+    store.passes.clear()
+    store.reached.clear()
+    first = user.post("put a 1")
+    assert store.reached.wait(SECONDS)
+    second = other.post("put b 1")
+    store.passes.set()
+    with pytest.raises(HostUnavailable, match="outcome is unknown.*the disk is full"):
+        first.result(SECONDS)
+    # Worked on meanwhile, or still waiting: its answer is a lie now, or never was one.
+    with pytest.raises((HostUnavailable, SessionUnknown)):
+        second.result(SECONDS)
+    retried_until_a_new_epoch(host, 2)
+    for one in (user, other):
+        one.hello()
+        assert one.client.recover(one.deliver) is Outcome.FENCED
+        assert one.mail("keys") == b""
+    assert user.mail("put a 1") == b"put"
+
+
+def test_an_append_that_took_place_although_it_failed_is_recovered_as_executed(
+    host: EnclaveHost, store: WatchedStore
+) -> None:
+    user = User(host)
+    store.after = Failing(StoreUnavailable("the outcome is unknown"), APPEND_ATTEMPTS)
+    answer = user.post("put a 1")
+    with pytest.raises(HostUnavailable, match="outcome is unknown"):
+        answer.result(SECONDS)
+    retried_until_a_new_epoch(host, 2)
+    user.hello()
+    assert user.client.recover(user.deliver) is Outcome.RECOVERED
+    assert user.mail("get a") == b"1"
+
+
+def retried_until_a_new_epoch(host: EnclaveHost, starts: int) -> None:
+    """Ask until the host has started the enclave so often."""
+    while host.status().starts < starts or host.status().state != "running":
+        try:
+            call(host, "count")
+        except HostUnavailable:
+            continue
+
+
+def test_a_host_whose_store_was_taken_over_stops_for_good(host: EnclaveHost, store: WatchedStore) -> None:
+    user = User(host)
+    store.before = Failing(StoreFenced("record 3 exists already"), 1)
+    answer = user.post("put a 1")
+    with pytest.raises(HostUnavailable, match="record 3 exists"):
+        answer.result(SECONDS)
+    host.close()
+    assert isinstance(host.failure, StoreFenced)
+    assert host.status().state == "failed"
+    with pytest.raises(HostUnavailable):
+        host.deliver(b"")
+    with pytest.raises(StoreFenced):
+        host.restart()
+
+
+def test_a_store_found_corrupted_at_a_restart_ends_the_host_with_that_error(
+    host: EnclaveHost, store: WatchedStore
+) -> None:
+    read = store.read
+
+    def altered(start: int, stop: int) -> Iterator[bytes]:
+        for record in read(start, stop):
+            yield record[:-1] + bytes([record[-1] ^ 1])
+
+    store.read = altered  # type: ignore[method-assign]
+    with pytest.raises(CorruptedStore, match="altered"):
+        host.restart()
+    with pytest.raises(CorruptedStore):
+        host.call(b"count")
+    assert isinstance(host.failure, CorruptedStore)
+
+
+def test_a_first_start_that_could_not_be_stored_leaves_nothing_behind(store: WatchedStore) -> None:
+    store.on_create = Failing(StoreUnavailable("the disk is full"), 1)
+    with pytest.raises(StoreUnavailable):
+        start(store)
+    assert store.keyring() is None and store.head().n == 0
+    with start(store) as host:
+        assert host.status().n == 1
+
+
+# --- the enclave fails --------------------------------------------------------------------------------------
+
+
+def test_an_enclave_killed_in_the_middle_of_a_mail_is_started_anew_and_the_mail_fenced(tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    os.mkfifo(reached)
+    with start(tmp_path / "store", in_process=False) as host:
+        user, bystander = User(host), User(host)
+        assert user.mail("put a 1") == b"put"
+        answer = user.post(f"hang {reached}")
+        pid = int(reached.read_text())
+        waiting = bystander.post("put b 1")
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(HostUnavailable, match="outcome is unknown.*SIGKILL"):
+            answer.result(SECONDS)
+        # It was waiting for its turn, so its error is definite: nothing was done.
+        with pytest.raises(SessionUnknown):
+            waiting.result(SECONDS)
+        assert host.status().starts == 2
+        user.hello()
+        assert user.client.recover(user.deliver) is Outcome.FENCED
+        assert user.mail("get a") == b"1"
+
+
+def test_an_enclave_that_dies_idle_is_started_anew_without_being_asked(tmp_path: Path) -> None:
+    with start(tmp_path / "store", in_process=False) as host:
+        user = User(host)
+        with pytest.raises(HostUnavailable, match="exit code 3"):
+            call(host, "exit 3")
+        first = host._supervisor._channel
+        os.kill(first.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        retried_until_a_new_epoch(host, 3)
+        with pytest.raises(SessionUnknown):
+            user.mail("count")
+
+
+def test_an_enclave_that_cannot_start_again_is_retried_while_everybody_is_told(tmp_path: Path) -> None:
+    module = tmp_path / "flaky_enclave.py"
+    good = "from host_enclaves import Ledger\n"
+    module.write_text(good)
+    here = Path(__file__).parent.parent
+    process_path = f"{tmp_path}{os.pathsep}{here}"
+    with EnclaveHost.start("flaky_enclave:Ledger", tmp_path / "store", import_from=process_path) as host:
+        assert call(host, "put a 1") == b"put"
+        module.write_text("import os\nos._exit(9)\n")
+        with pytest.raises(HostUnavailable, match="exit code 3"):
+            call(host, "exit 3")
+        with pytest.raises(HostUnavailable, match="exit code 9"):
+            while True:
+                call(host, "get a")
+        with pytest.raises(HostUnavailable):
+            host.attestation()
+        module.write_text(good)
+        retried_until_a_new_epoch(host, 2)
+        assert call(host, "get a") == b"1"
+
+
+def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    os.mkfifo(reached)
+    host = start(tmp_path / "store", in_process=False)
+    answer = host.call(f"hang {reached}".encode())
+    pid = int(reached.read_text())
+    host.close(drain_seconds=0)
+    with pytest.raises(HostUnavailable, match="SIGKILL"):
+        answer.result(SECONDS)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    LmdbStore.open(tmp_path / "store").close()
+
+
+# --- closing ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_a_host_closed_in_order_loses_nothing_that_it_took(tmp_path: Path, in_process: bool) -> None:
+    host = start(tmp_path / "store", in_process=in_process)
+    users = [User(host) for _ in range(20)]
+    calls = [host.call(f"put call{number} x".encode()) for number in range(100)]
+    mails = [user.post(f"put mail{number} x") for number, user in enumerate(users)]
+    host.close()
+    done, open_still = wait([*calls, *mails], timeout=0)
+    assert not open_still and len(done) == 120
+    assert [user.accept(mail) for user, mail in zip(users, mails, strict=True)] == [b"put"] * 20
+    with pytest.raises(HostUnavailable):
+        host.call(b"count")
+    assert host.status().state == "closed"
+    host.close()
+    with start(tmp_path / "store") as again:
+        assert call(again, "count") == b"120"
+
+
+def test_a_host_closes_the_store_that_it_opened_and_no_other(tmp_path: Path, store: WatchedStore) -> None:
+    start(store).close()
+    assert store.head().n == 1
+    start(tmp_path / "mine").close()
+    LmdbStore.open(tmp_path / "mine").close()
+
+
+# --- starting -----------------------------------------------------------------------------------------------
+
+
+def test_one_store_takes_one_host(tmp_path: Path) -> None:
+    with start(tmp_path / "store") as host:
+        with pytest.raises(StoreLocked, match="open in this process"):
+            start(tmp_path / "store")
+        assert call(host, "count") == b"0"
+
+
+def test_the_key_file_stands_beside_the_store_by_default(tmp_path: Path) -> None:
+    with EnclaveHost.start(Ledger, tmp_path / "state", in_process=True):
+        assert (tmp_path / "state.key").exists()
+        assert not list((tmp_path / "state").glob("*key*"))
+
+
+def test_a_store_is_not_opened_without_its_key_and_no_key_is_made_for_it(tmp_path: Path) -> None:
+    start(tmp_path / "store").close()
+    (tmp_path / "store.key").rename(tmp_path / "kept.key")
+    with pytest.raises(WrongKey, match="no key file"):
+        start(tmp_path / "store")
+    assert not (tmp_path / "store.key").exists()
+    (tmp_path / "store.key").write_bytes(bytes(32))
+    with pytest.raises(WrongKey):
+        start(tmp_path / "store")
+    (tmp_path / "kept.key").rename(tmp_path / "store.key")
+    start(tmp_path / "store").close()
+
+
+def test_no_store_is_made_where_none_was_to_be(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissing):
+        EnclaveHost.start(Ledger, tmp_path / "store", in_process=True, create=False)
+    LmdbStore.open(tmp_path / "empty").close()
+    with pytest.raises(StoreMissing, match="empty"):
+        EnclaveHost.start(Ledger, tmp_path / "empty", in_process=True, create=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"empty"}
+
+
+def test_a_store_with_a_part_missing_is_corrupted_not_new(store: WatchedStore) -> None:
+    start(store).close()
+    store.keyring = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(CorruptedStore, match="no keyring"):
+        start(store)
+
+
+def test_an_enclave_with_state_needs_a_store_and_an_open_store_a_key_file(store: WatchedStore, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="store"):
+        EnclaveHost.start(Ledger, in_process=True, simulated_key=tmp_path / "test.key")
+    with pytest.raises(InvalidInput, match="simulated_key"):
+        EnclaveHost.start(Ledger, store, in_process=True)
+    with pytest.raises(InvalidInput, match="key file"):
+        EnclaveHost.start(Ledger, "/", in_process=True)
+
+
+def test_a_class_that_no_process_could_import_is_refused(tmp_path: Path) -> None:
+    class Local(Ledger):
+        pass
+
+    with pytest.raises(InvalidInput, match="in_process=True"):
+        start(tmp_path / "store", Local, in_process=False)
+    with pytest.raises(InvalidInput, match="MODULE:CLASS"):
+        EnclaveHost.start(7, tmp_path / "store")  # type: ignore[arg-type]
+    with start(tmp_path / "store", Local) as host:
+        assert host.status().enclave.endswith("Local")
+
+
+def test_a_refusal_of_the_enclave_process_reaches_the_caller_and_frees_the_store(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="a lot"):
+        EnclaveHost.start("host_enclaves:BadSettings", tmp_path / "store", import_from=Path(__file__).parent.parent)
+    start(tmp_path / "store").close()
+
+
+# --- without state ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_an_enclave_without_state_answers_redelivers_and_forgets(in_process: bool) -> None:
+    with EnclaveHost.start(Echo, in_process=in_process) as host:
+        user = User(host)
+        assert user.mail("hello") == b"hello"
+        envelope = user.client.seal(b"again")
+        reply = user.deliver(envelope)
+        assert user.deliver(envelope) == reply
+        assert host.poll(user.client.session) == [reply]
+        assert user.client.accept(reply).checkpoint is None
+        assert host.status().persistent is False
+        host.restart()
+        with pytest.raises(SessionUnknown):
+            user.mail("hello")
+        assert host.poll(user.client.session) == [reply], "it may still be what its sender looks for"
+        with pytest.raises(InvalidInput):
+            host.consistency(1, 1)
+
+
+def test_a_heartbeat_needs_no_handler(host: EnclaveHost) -> None:
+    user = User(host)
+    assert user.client.send(b"", user.deliver, kind=RequestKind.HEARTBEAT).outcome is Outcome.HEARTBEAT
+
+
+def test_the_outbox_in_memory_keeps_order_and_bounds() -> None:
+    outbox = MemoryOutbox(max_bytes=100)
+    address, other = bytes(16), bytes([1]) * 16
+    outbox.begin_epoch()
+    outbox.change([OutboxItem(1, index, address, bytes(30)) for index in range(2)], [])
+    outbox.change([OutboxItem(2, 0, other, bytes(30))], [(1, 0), (9, 9)])
+    assert [item.index for item in outbox.outbox(address)] == [1]
+    assert outbox.outbox_item(1, 0) is None and outbox.outbox_item(2, 0) is not None
+    outbox.change([OutboxItem(3, 0, address, bytes(41))], [])
+    assert outbox.outbox_item(1, 1) is None, "the oldest made room"
+    assert [item.n for item in outbox.outbox(address)] == [3]
+    outbox.begin_epoch()
+    assert outbox.outbox_item(3, 0) is None, "numbers are another incarnation's now"
+    assert [item.n for item in outbox.outbox(address)] == [3]
+    assert outbox.outbox(address, limit=0) == []
+
+
+# --- the intake ---------------------------------------------------------------------------------------------
+
+
+def test_the_intake_refuses_more_than_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_store.intake.MAX_WAITING_MAILS", 2)
+    monkeypatch.setattr("host_store.intake.MAX_WAITING_BYTES", 10)
+    intake = Intake()
+    for size in (4, 4):
+        intake.put(Incoming(IncomingKind.MAIL, bytes(size)), Future())
+    with pytest.raises(HostUnavailable, match="busy"):
+        intake.put(Incoming(IncomingKind.MAIL, b""), Future())
+    assert [len(item.incoming.data) for item in intake.take() or []] == [4, 4]
+    intake.put(Incoming(IncomingKind.MAIL, bytes(8)), Future())
+    with pytest.raises(HostUnavailable, match="busy"):
+        intake.put(Incoming(IncomingKind.MAIL, bytes(3)), Future())
+
+
+def test_the_intake_makes_batches_by_size_and_gives_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_store.intake.MAX_BATCH_BYTES", 10)
+    intake = Intake()
+    for size in (6, 4, 1):
+        intake.put(Incoming(IncomingKind.MAIL, bytes(size)), Future())
+    batch = intake.take()
+    assert batch is not None and [len(item.incoming.data) for item in batch] == [6, 4]
+    intake.put_back(batch[1])
+    assert [len(item.incoming.data) for item in intake.take() or []] == [4, 1]
+    intake.interrupt()
+    assert intake.take() == []
+    intake.close()
+    assert intake.take() is None
