@@ -61,10 +61,18 @@ def derive_key(secret: bytes, salt: bytes, label: bytes, *context: bytes) -> byt
     return hmac.digest(pseudorandom_key, info + b"\x01", "sha256")
 
 
+def _message_key(secret: bytes, salt: bytes, label: bytes) -> bytes:
+    """HKDF-Expand with info = label ‖ salt: the key of one message."""
+    return hmac.digest(secret, b"pmap/1 message " + label + salt + b"\x01", "sha256")
+
+
 def seal_once(secret: bytes, label: bytes, plaintext: bytes, aad: bytes, randomness: Randomness) -> bytes:
-    """Encrypt one message: ``salt(32) ‖ AES-256-GCM(HKDF(secret, salt, label), nonce 0, plaintext, aad)``."""
+    """Encrypt one message: ``salt(32) ‖ AES-256-GCM(message key, nonce 0, plaintext, aad)``.
+
+    ``secret`` is 32 bytes that are uniformly random or derived: a key of HKDF-Expand as it is (RFC 5869 §3.3).
+    """
     salt = randomness(SALT_BYTES)
-    key = derive_key(secret, salt, label)
+    key = _message_key(secret, salt, label)
     # The nonce is constant because this key exists for this one message.
     return salt + AESGCM(key).encrypt(_ZERO_NONCE, plaintext, aad)
 
@@ -73,7 +81,7 @@ def open_once(secret: bytes, label: bytes, untrusted: bytes, aad: bytes) -> byte
     """Undo :func:`seal_once`. Raises :class:`Unauthentic`."""
     if len(untrusted) < SEAL_OVERHEAD_BYTES:
         raise Unauthentic("too short to be a sealed message")
-    key = derive_key(secret, untrusted[:SALT_BYTES], label)
+    key = _message_key(secret, untrusted[:SALT_BYTES], label)
     try:
         return AESGCM(key).decrypt(_ZERO_NONCE, untrusted[SALT_BYTES:], aad)
     except InvalidTag as error:

@@ -4,10 +4,9 @@
 
     frame = length of the payload (4, big-endian) ‖ kind (1) ‖ payload (a msgpack array: the message's fields)
 
-Neither side trusts the other, so each
-takes only the other's kinds, each with its own bound, and checks the shape of every field. That the encoding is
-*canonical* is not checked: nothing is signed or hashed over frame bytes, and encoding again what is large already
-would be the most expensive thing on the way of a mail.
+Neither side trusts the other, so each takes only the other's kinds, each with its own bound, and checks the shape of
+every field. That the encoding is *canonical* is not checked: nothing is signed or hashed over frame bytes, and to
+encode a batch a second time would be the most expensive thing on its way.
 """
 
 from __future__ import annotations

@@ -45,11 +45,16 @@ class Commands(click.Group):
         """Two sections, by who needs a command."""
         elsewhere = sorted(_from_elsewhere())
         for title, names in (("Running a store", list(_HOST_COMMANDS)), ("Using one", elsewhere)):
-            commands = [(name, self.get_command(ctx, name)) for name in names]
-            rows = [(name, one.get_short_help_str(limit=90)) for name, one in commands if one is not None]
-            if rows:
+            if names:
                 with formatter.section(title):
-                    formatter.write_dl(rows)
+                    formatter.write_dl([(name, self._short_help(ctx, name)) for name in names])
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except click.ClickException as error:
+            return f"({error.message})"  # one that is broken must not keep the help from being shown
+        return "" if command is None else command.get_short_help_str(limit=90)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it raises of ours becomes a sentence and an exit code."""

@@ -10,18 +10,15 @@ import click
 from wire.errors import (
     AttestationError,
     ClientStale,
-    CorruptedStore,
     Fault,
     ForkDetected,
     HandlerFailed,
-    HostUnavailable,
     InvalidInput,
     OutcomeUnknown,
     PmapError,
     ReplyWithheld,
     RollbackDetected,
     StoreReplaced,
-    WrongKey,
 )
 
 EXIT_FAILED: Final = 1
@@ -36,16 +33,14 @@ _AT_FAULT: Final = {
 }
 """Nothing is said of the caller's own mistakes (the sentence says what to change), nor where it is not known."""
 
+_CAUGHT: Final = "Nothing was executed, and nothing will be: this verdict stays. Do not trust this host with the data."
 _WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
-    (RollbackDetected, "Nothing was executed. Keep the text above: it proves the verdict to anybody. Do not trust this host."),
-    (ForkDetected, "Nothing was executed. Keep the text above: it proves the verdict to anybody. Do not trust this host."),
+    (RollbackDetected, _CAUGHT),
+    (ForkDetected, _CAUGHT),
     (StoreReplaced, "If you meant to begin anew with another store, name a new file with --state."),
     (ClientStale, "Use the newest state file, and use each one on one device only; or begin anew with another --state."),
     (OutcomeUnknown, "Run the same command again: what was sent is settled first, and nothing is executed twice."),
     (ReplyWithheld, "The operation was executed; only its answer is missing. Read the entry to see it."),
-    (HostUnavailable, "Is the server running there? Start one with 'pmap serve', or name another with --url."),
-    (WrongKey, "Name the key file that this store was made with."),
-    (CorruptedStore, "Restore the newest copy of the store; the clients notice if it is an old one."),
 )
 
 
