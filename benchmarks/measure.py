@@ -1,7 +1,7 @@
 """Measuring side by side: every contender does one round in turn, and ratios are taken within a round.
 
 A machine's mood changes over minutes: interleaving gives both sides of a ratio the same mood, and the median over
-rounds drops the outliers.
+many short rounds drops the outliers. The spread that goes with each figure is the middle half of the rounds.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 Round = Callable[[], float]
 """Does one round of work and returns its figure: a rate or a cost."""
+Series = Mapping[str, Sequence[float]]
+"""Of each contender the figures, round by round."""
 
 
 @dataclass
 class Figure:
-    """One result. ``bound`` is what it should keep to; ``low``/``high`` its spread over the rounds."""
+    """One result. ``bound`` is what it should keep to; ``low`` and ``high`` are the quartiles of its rounds."""
 
     name: str
     value: float
@@ -28,7 +31,7 @@ class Figure:
     bound: float | None = None
     at_least: bool = True
     note: str = ""
-    details: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool | None:
@@ -46,6 +49,16 @@ class Figure:
         spread = f" [{self.low:.3g} … {self.high:.3g}]" if self.low != self.high else ""
         return f"{self.name} = {self.value:.3g} {self.unit}{spread}{bound}"
 
+    def as_json(self) -> dict[str, Any]:
+        """For the file that machines read."""
+        return {
+            "value": self.value,
+            "bound": self.bound,
+            "holds": self.holds,
+            "spread": [self.low, self.high],
+            "details": {"unit": self.unit, "at_least": self.at_least, "note": self.note, **self.details},
+        }
+
 
 def interleave(contenders: Mapping[str, Round], rounds: int) -> dict[str, list[float]]:
     """Each contender's figures, round by round; the order turns around every other round."""
@@ -59,28 +72,45 @@ def interleave(contenders: Mapping[str, Round], rounds: int) -> dict[str, list[f
 
 
 def ratio(
-    name: str, ours: list[float], theirs: list[float], bound: float | None, *, at_least: bool = True, note: str = ""
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    bound: float | None = None,
+    *,
+    at_least: bool = True,
+    note: str = "",
 ) -> Figure:
     """The median over rounds of ours / theirs."""
     quotients = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return Figure(
-        name,
-        statistics.median(quotients),
-        min(quotients),
-        max(quotients),
-        "x",
-        bound,
-        at_least,
-        note,
-        {"ours": statistics.median(ours), "theirs": statistics.median(theirs)},
-    )
+    made = figure(name, quotients, "x", bound, at_least=at_least, note=note)
+    made.details = {"ours": statistics.median(ours), "theirs": statistics.median(theirs), "rounds": len(quotients)}
+    return made
 
 
 def figure(
-    name: str, values: list[float], unit: str, bound: float | None = None, *, at_least: bool = True, note: str = ""
+    name: str, values: Sequence[float], unit: str, bound: float | None = None, *, at_least: bool = True, note: str = ""
 ) -> Figure:
     """The median of plain values."""
-    return Figure(name, statistics.median(values), min(values), max(values), unit, bound, at_least, note)
+    low, middle, high = quartiles(values)
+    return Figure(name, middle, low, high, unit, bound, at_least, note)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def medians(series: Series) -> dict[str, float]:
+    """The median of each contender."""
+    return {name: statistics.median(values) for name, values in series.items()}
+
+
+def percentile(ordered: Sequence[float], part: float) -> float:
+    """The nearest-rank percentile of sorted values; ``part`` from 0 to 1."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
 def rate(work: Callable[[], int]) -> float:
@@ -95,3 +125,8 @@ def cpu(work: Callable[[], int]) -> float:
     start = time.process_time()
     done = work()
     return (time.process_time() - start) / done
+
+
+def cpu_rate(work: Callable[[], int]) -> float:
+    """Operations per second of this process's CPU: for work that waits for nothing, it is the rate of a free machine."""
+    return 1 / cpu(work)

@@ -15,6 +15,11 @@ from wire.messages import Ready
 class EnclaveChannel(Protocol):
     """One enclave, from its start to its end: one epoch."""
 
+    @property
+    def pid(self) -> int | None:
+        """The process that it runs in, if that is one of its own."""
+        ...
+
     def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
         """Start it on a stored state; without a keyring on a new store, or on none. Once per channel.
 

@@ -66,8 +66,8 @@ class EnclaveProcess:
         threading.Thread(target=self._watch, name="enclave watch", daemon=True).start()
 
     @property
-    def pid(self) -> int:
-        """The process's id."""
+    def pid(self) -> int | None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
         return self._process.pid
 
     def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:

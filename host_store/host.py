@@ -37,6 +37,8 @@ class HostStatus:
     state: str
     """``running``, ``restarting``, ``failed`` or ``closed``."""
     enclave: str
+    pid: int | None
+    """The enclave's process; None if it has none of its own, or does not run."""
     epoch: str
     """The first 16 hexadecimal digits of the running incarnation's epoch; empty if none runs."""
     persistent: bool | None
@@ -180,6 +182,7 @@ class EnclaveHost:
         return HostStatus(
             state=state.value,
             enclave=self._name,
+            pid=supervisor.pid,
             epoch=attestation.epoch.hex()[:16] if attestation is not None and state is State.RUNNING else "",
             persistent=None if attestation is None else attestation.persistent,
             n=supervisor.writer.n,
@@ -240,8 +243,9 @@ def _in_process_factory(enclave: str | type, key_file: Path | None, import_from:
     # Only hosts that ask for it get the enclave's code into their process.
     from host_store.in_process.channel import InProcessChannel
 
-    if import_from is not None and (folder := str(Path(import_from).absolute())) not in sys.path:
-        sys.path.insert(0, folder)
+    for folder in [str(Path.cwd()), *([] if import_from is None else [str(Path(import_from).absolute())])]:
+        if isinstance(enclave, str) and folder not in sys.path:
+            sys.path.insert(0, folder)
 
     def make(on_end: Callable[[], None]) -> EnclaveChannel:
         return InProcessChannel(enclave, key_file)

@@ -8,10 +8,9 @@ time, after a growing pause when that does not last. What cannot get better by i
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
-import traceback
 from contextlib import suppress
 from enum import Enum
 from typing import Final
@@ -31,6 +30,8 @@ from wire.errors import (
     StoreUnavailable,
 )
 from wire.messages import Ready
+
+_log: Final = logging.getLogger("pmap.host")
 
 RECOVERABLE: Final = (HostUnavailable, StoreUnavailable, Malformed)
 """What ends an incarnation only; every other error ends the host."""
@@ -65,6 +66,7 @@ class Supervisor:
         self._attestation: Attestation | None = None
         self._document = b""
         self._closing = threading.Event()
+        self._one_restart = threading.Lock()
         self._wanted: threading.Event | None = None  # somebody asked for a new epoch, and waits
         self._thread = threading.Thread(target=self._run, name="enclave", daemon=True)
         self._failures = 0
@@ -86,6 +88,12 @@ class Supervisor:
         """The running incarnation's document."""
         return self._attestation
 
+    @property
+    def pid(self) -> int | None:
+        """The running incarnation's process, if it has one of its own."""
+        channel = self._channel
+        return None if channel is None or self.state is not State.RUNNING else channel.pid
+
     def document(self) -> bytes:
         """The running incarnation's attestation, encoded. Raises :class:`PmapError` while there is none."""
         if self.state is not State.RUNNING:
@@ -103,10 +111,11 @@ class Supervisor:
 
     def restart(self) -> None:
         """Finish what is on its way, then begin a new epoch from the store. Raises what kept it from running."""
-        wanted = self._wanted = threading.Event()
-        self._intake.interrupt()
-        while not wanted.wait(_LOOK_SECONDS) and self._thread.is_alive():
-            pass
+        with self._one_restart:
+            wanted = self._wanted = threading.Event()
+            self._intake.interrupt()
+            while not wanted.wait(_LOOK_SECONDS) and self._thread.is_alive():
+                pass
         if self.state is not State.RUNNING:
             raise self.failure or HostUnavailable("the host was closed")
 
@@ -131,7 +140,7 @@ class Supervisor:
                     self._recover(error)
         except Exception as error:
             # Nothing in here may end the thread unseen: every waiting client would wait for ever.
-            traceback.print_exc(file=sys.stderr)
+            _log.exception("the enclave's thread broke down")
             self._give_up(HostUnavailable(f"the host broke down: {type(error).__name__}: {error}"))
         finally:
             self._end_epoch(in_order=self.state is State.RUNNING)
@@ -218,28 +227,28 @@ class Supervisor:
     def _recover(self, error: PmapError) -> None:
         """After an incarnation's end: have the next one running, or the state changed to FAILED or CLOSED."""
         if self._wanted is None:
-            print(f"pmap: the enclave's incarnation ended: {error}", file=sys.stderr)
+            _log.warning("the enclave's incarnation ended: %s", error)
             lasted = time.monotonic() - self._started >= LASTING_SECONDS
             self._failures = 0 if lasted else self._failures + 1
         self.state, self.failure = State.RESTARTING, error
         self._end_epoch(in_order=self._wanted is not None)
         self._writer.flush()
-        while isinstance(error, RECOVERABLE) and not self._closing.is_set():
+        while isinstance(error, RECOVERABLE):
             self._pause(error)
+            if self._closing.is_set():
+                self.state = State.CLOSED
+                return
             try:
                 self._begin_epoch()
             except PmapError as caught:
                 error = self.failure = caught
                 self._failures += 1
-                print(f"pmap: the enclave cannot be started: {error}", file=sys.stderr)
+                _log.warning("the enclave cannot be started: %s", error)
                 continue
             self._intake.accept()
             self._answer_wanted()
             return
-        if isinstance(error, RECOVERABLE):
-            self.state = State.CLOSED
-        else:
-            self._give_up(error)
+        self._give_up(error)
 
     def _pause(self, error: PmapError) -> None:
         """Before a start that follows another one too soon. Nobody is left waiting for it."""

@@ -8,12 +8,11 @@ and only a new epoch, started from the store, can go on.
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Queue
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from host_store.intake import Intake, Item, Lesson, again
@@ -40,6 +39,10 @@ APPEND_ATTEMPTS: Final = 5
 """How often the same bytes are offered to a store that is unavailable."""
 FIRST_RETRY_SECONDS: Final = 0.05
 """Pause before the second attempt; it doubles with each further one."""
+
+_QUEUED_DELIVERIES: Final = 8
+"""A batch of large mails has many deliveries: the enclave may not be further ahead with these either."""
+_log: Final = logging.getLogger("pmap.host")
 
 Batch: TypeAlias = list[Item | None]
 """The items of one batch by position; None: answered."""
@@ -76,7 +79,7 @@ class Writer:
         self._outbox: _Outbox = self._memory
         self._intake = intake
         self._on_failure = on_failure
-        self._queue: SimpleQueue[_Effects | _End | threading.Event | None] = SimpleQueue()
+        self._queue: Queue[_Effects | _End | threading.Event | None] = Queue(_QUEUED_DELIVERIES)
         self._room = threading.Semaphore(PIPELINE_BATCHES)
         self.n = 0
         """The newest durable commit."""
@@ -147,7 +150,7 @@ class Writer:
                 self._fail(error)
             except Exception as error:
                 # Nothing in here may end the thread: every waiting client would wait for ever.
-                traceback.print_exc(file=sys.stderr)
+                _log.exception("the store's thread broke down")
                 self._fail(HostUnavailable(f"the host broke down: {type(error).__name__}"))
 
     def _fail(self, error: PmapError) -> None:

@@ -119,6 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is the host who stops us
     incoming, outgoing = _claim_standard_streams()
     _end_with_the_host(incoming.fileno())
+    if (here := os.getcwd()) not in sys.path:  # left out if Python runs with its safe path
+        sys.path.insert(0, here)
     print(f"pmap: {options.enclave} runs in a SIMULATED TEE: nothing protects it or its key", file=sys.stderr)
     try:
         return EnclaveProcess(incoming, outgoing).run(options.enclave, options.simulated_key)

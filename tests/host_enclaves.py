@@ -48,6 +48,11 @@ class Ledger(Enclave):
                 return sys.stdin.read().encode()
             case "exit":
                 os._exit(int(rest))
+            case "tell":
+                # Waits until somebody reads the named pipe.
+                with open(rest, "w") as pipe:
+                    pipe.write("here")
+                return b"told"
             case "hang":
                 # Says where it is, through a file that the test waits for, and never comes back.
                 with open(rest, "w") as reached:

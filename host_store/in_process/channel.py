@@ -27,6 +27,11 @@ class InProcessChannel:
         self._launcher = Launcher(load_enclave(enclave) if isinstance(enclave, str) else enclave, simulated_key)
         self._core: EnclaveCore | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """None: it runs in this process."""
+        return None
+
     def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
         """See :class:`host_store.channel.EnclaveChannel`."""
         rest = iter(records)

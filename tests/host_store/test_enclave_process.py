@@ -42,6 +42,7 @@ class Running:
 
     def __init__(self, spec: str, key: Path | None, keyring: bytes | None = None, records: list[bytes] | None = None):
         self.ended = threading.Event()
+        self.window = 1
         self.process = EnclaveProcess(enclave_command(spec, key), self.ended.set, import_from=HERE)
         self.records = list(records or [])
         try:
@@ -58,6 +59,11 @@ class Running:
         if commit is not None:
             self.records.append(commit.record)
             self.window = commit.n - commit.tail + 1
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
 
     def answer(self, kind: IncomingKind, data: bytes) -> Answer:
         (delivery,) = self.process.deliver([Incoming(kind, data)])
@@ -246,7 +252,7 @@ def test_a_key_file_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_death_of_the_process_is_told_with_its_signal(ledger: Running) -> None:
-    os.kill(ledger.process.pid, signal.SIGKILL)
+    os.kill(ledger.pid, signal.SIGKILL)
     assert ledger.ended.wait(60)
     with pytest.raises(HostUnavailable, match="SIGKILL"):
         ledger.process.check()
@@ -352,7 +358,7 @@ def test_the_death_of_the_host_ends_a_process_whose_handler_hangs(key: Path, tmp
 
 
 def test_an_interrupt_from_the_terminal_is_left_to_the_host(ledger: Running) -> None:
-    os.kill(ledger.process.pid, signal.SIGINT)
+    os.kill(ledger.pid, signal.SIGINT)
     assert ledger.call("count") == b"0"
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Self
 
+import host_enclaves
 import pytest
 from host_enclaves import Echo, Ledger
 from raw_client import RawClient
@@ -44,6 +45,7 @@ from wire.limits import MAX_BATCH_MAILS, MAX_ENVELOPE_BYTES
 from wire.mail import Outcome, RequestKind
 from wire.merkle import verify_consistency
 
+HERE = Path(host_enclaves.__file__).parent
 SECONDS = 60.0
 """After so long a test has failed; none is meant to wait for it."""
 
@@ -96,7 +98,7 @@ class Failing:
         self.error = error
         self.left = times
 
-    def __call__(self) -> None:
+    def __call__(self, *_arguments: object) -> None:
         if self.left:
             self.left -= 1
             raise type(self.error)(*self.error.args)
@@ -167,7 +169,6 @@ def test_no_answer_leaves_before_the_append_is_through(host: EnclaveHost, store:
     store.reached.clear()
     answer = user.post("put a 1")
     # Behind it a mail whose answer needs no commit at all: it may not overtake.
-    refused = User.deliver
     stranger = host.deliver(b"\x01\x02" + bytes(100))
     assert store.reached.wait(SECONDS)
     assert not answer.done() and not stranger.done()
@@ -176,7 +177,6 @@ def test_no_answer_leaves_before_the_append_is_through(host: EnclaveHost, store:
     assert user.accept(answer) == b"put"
     with pytest.raises(SessionUnknown):
         stranger.result(SECONDS)
-    assert refused is User.deliver
 
 
 def test_while_one_batch_is_stored_the_next_is_worked_on_and_the_rest_becomes_one_commit(
@@ -388,7 +388,7 @@ def test_a_store_that_stays_unavailable_leaves_the_outcome_open_and_begins_a_new
     assert store.reached.wait(SECONDS)
     second = other.post("put b 1")
     store.passes.set()
-    with pytest.raises(HostUnavailable, match="outcome is unknown.*the disk is full"):
+    with pytest.raises(HostUnavailable, match=r"outcome is unknown.*the disk is full"):
         first.result(SECONDS)
     # Worked on meanwhile, or still waiting: its answer is a lie now, or never was one.
     with pytest.raises((HostUnavailable, SessionUnknown)):
@@ -407,7 +407,7 @@ def test_an_append_that_took_place_although_it_failed_is_recovered_as_executed(
     user = User(host)
     store.after = Failing(StoreUnavailable("the outcome is unknown"), APPEND_ATTEMPTS)
     answer = user.post("put a 1")
-    with pytest.raises(HostUnavailable, match="outcome is unknown"):
+    with pytest.raises(HostUnavailable, match=r"outcome is unknown"):
         answer.result(SECONDS)
     retried_until_a_new_epoch(host, 2)
     user.hello()
@@ -478,7 +478,7 @@ def test_an_enclave_killed_in_the_middle_of_a_mail_is_started_anew_and_the_mail_
         pid = int(reached.read_text())
         waiting = bystander.post("put b 1")
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(HostUnavailable, match="outcome is unknown.*SIGKILL"):
+        with pytest.raises(HostUnavailable, match=r"outcome is unknown.*SIGKILL"):
             answer.result(SECONDS)
         # It was waiting for its turn, so its error is definite: nothing was done.
         with pytest.raises(SessionUnknown):
@@ -492,22 +492,21 @@ def test_an_enclave_killed_in_the_middle_of_a_mail_is_started_anew_and_the_mail_
 def test_an_enclave_that_dies_idle_is_started_anew_without_being_asked(tmp_path: Path) -> None:
     with start(tmp_path / "store", in_process=False) as host:
         user = User(host)
-        with pytest.raises(HostUnavailable, match="exit code 3"):
-            call(host, "exit 3")
-        first = host._supervisor._channel
-        os.kill(first.pid, signal.SIGKILL)  # type: ignore[union-attr]
-        retried_until_a_new_epoch(host, 3)
+        pid = host.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        while host.status().starts < 2:
+            threading.Event().wait(0.001)
         with pytest.raises(SessionUnknown):
             user.mail("count")
+        assert host.status().pid not in (None, pid)
 
 
 def test_an_enclave_that_cannot_start_again_is_retried_while_everybody_is_told(tmp_path: Path) -> None:
     module = tmp_path / "flaky_enclave.py"
-    good = "from host_enclaves import Ledger\n"
+    good = f"import sys\nsys.path.insert(0, {str(HERE)!r})\nfrom host_enclaves import Ledger\n"
     module.write_text(good)
-    here = Path(__file__).parent.parent
-    process_path = f"{tmp_path}{os.pathsep}{here}"
-    with EnclaveHost.start("flaky_enclave:Ledger", tmp_path / "store", import_from=process_path) as host:
+    with EnclaveHost.start("flaky_enclave:Ledger", tmp_path / "store", import_from=tmp_path) as host:
         assert call(host, "put a 1") == b"put"
         module.write_text("import os\nos._exit(9)\n")
         with pytest.raises(HostUnavailable, match="exit code 3"):
@@ -632,7 +631,7 @@ def test_a_class_that_no_process_could_import_is_refused(tmp_path: Path) -> None
 
 def test_a_refusal_of_the_enclave_process_reaches_the_caller_and_frees_the_store(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="a lot"):
-        EnclaveHost.start("host_enclaves:BadSettings", tmp_path / "store", import_from=Path(__file__).parent.parent)
+        EnclaveHost.start("host_enclaves:BadSettings", tmp_path / "store", import_from=HERE)
     start(tmp_path / "store").close()
 
 
