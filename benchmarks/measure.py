@@ -7,6 +7,7 @@ many short rounds drops the outliers. The spread that goes with each figure is t
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +111,7 @@ def medians(series: Series) -> dict[str, float]:
 
 def percentile(ordered: Sequence[float], part: float) -> float:
     """The nearest-rank percentile of sorted values; ``part`` from 0 to 1."""
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
 
 
 def rate(work: Callable[[], int]) -> float:

@@ -1,162 +1,171 @@
-"""Storage figures: the embedded map beside raw LMDB and others, at equal durability, value and key sizes."""
+"""The embedded map beside its peers: durable commits of 1, 50 and 1000 puts, reads, scans, at equal sizes."""
 
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from itertools import cycle
 from pathlib import Path
+from typing import Final
 
-import lmdb
+from benchmarks.measure import Figure, Round, Series, cpu_rate, interleave, medians, ratio
+from benchmarks.peers import AES_GCM, CONTENDERS, FULL, LMDB, OURS, SQLCIPHER, Contender, available, make
+from benchmarks.scale import PEER_COUNT, Scale
+from benchmarks.stores import LOAD_PUTS, scratch
+from benchmarks.workload import names, values
 
-from benchmarks.measure import Figure, cpu, figure, interleave, rate, ratio
-from host_store import EmbeddedMap, open_map
-from pmap.sweep import SweepPolicy
+Made = dict[str, Contender]
+Kinds = dict[str, Series]
+"""Of each kind of work, each contender's rates."""
 
-KEY = bytes(range(32))
-KEY_CHARACTERS = 16
-VALUE_BYTES = 100
-LOAD_PUTS = 10_000  # puts in one commit while loading
+_BATCHES: Final = 16  # different batches of puts, taken in turn
+_READS: Final = 10_000  # reads between two looks at the clock
 
-
-def names(count: int) -> list[str]:
-    """``count`` random keys of 16 characters, the same ones each time."""
-    source = random.Random(count)
-    return [source.randbytes(KEY_CHARACTERS // 2).hex() for _ in range(count)]
-
-
-@contextmanager
-def folder(where: Path | None = None) -> Iterator[Path]:
-    """A scratch folder on a real disk."""
-    path = Path(tempfile.mkdtemp(prefix="pmap-bench-", dir=where))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    "commit1": (OURS, LMDB, FULL),
+    "commit50": (OURS, LMDB),
+    "commit1000": (OURS, SQLCIPHER, AES_GCM),
+    "get": (OURS, LMDB),
+    "scan": (OURS, LMDB),
+}
+"""Whom the figures compare in each kind of work."""
 
 
-def loaded_map(path: Path, keys: list[str], sweep: SweepPolicy = "incremental") -> EmbeddedMap:
-    """An embedded map with all of ``keys``."""
-    opened = open_map(path, KEY, max_size="4g" if sweep == "incremental" else "256m", sweep=sweep)
-    source = random.Random(1)
-    for start in range(0, len(keys), LOAD_PUTS):
-        opened.update({key: source.randbytes(VALUE_BYTES) for key in keys[start : start + LOAD_PUTS]})
-    return opened
+def peer_figures(scale: Scale) -> tuple[list[Figure], dict[str, object]]:
+    """Every figure that names a peer, and, for the plots, the rates: entries -> kind of work -> contender."""
+    curves: dict[str, object] = {}
+    figures: list[Figure] = []
+    for count in (PEER_COUNT, *scale.peer_counts):
+        kinds = compare(count, scale)
+        curves[str(count)] = {kind: medians(series) for kind, series in kinds.items()}
+        if count == PEER_COUNT:
+            figures = _figures(kinds)
+    return figures, curves
 
 
-def loaded_lmdb(path: Path, keys: list[str]) -> lmdb.Environment:
-    """Raw LMDB, as its documentation opens it: durable commits, nothing encrypted."""
-    path.mkdir()
-    environment = lmdb.open(str(path), map_size=8 << 30)
-    source = random.Random(1)
-    for start in range(0, len(keys), LOAD_PUTS):
-        with environment.begin(write=True) as transaction:
-            for key in keys[start : start + LOAD_PUTS]:
-                transaction.put(key.encode(), source.randbytes(VALUE_BYTES))
-    return environment
+def _figures(kinds: Kinds) -> list[Figure]:
+    one, fifty, thousand = kinds["commit1"], kinds["commit50"], kinds["commit1000"]
+    get, scan = kinds["get"], kinds["scan"]
+    # Costs are times: theirs over ours of the rates.
+    made = [
+        _beside("commit_vs_lmdb", one, LMDB, OURS, 1.2, "time of a durable commit of 1 put", at_least=False),
+        _beside("commit50_vs_lmdb", fifty, LMDB, OURS, 0.8, "time of a durable commit of 50 puts", at_least=False),
+        _beside("batch1000_vs_sqlcipher", thousand, OURS, SQLCIPHER, 1.5, "puts/s, 1000 a durable commit"),
+        _beside("batch1000_vs_lmdb_aesgcm", thousand, OURS, AES_GCM, 3.0, "puts/s, 1000 a durable commit"),
+        _beside("get_vs_lmdb", get, OURS, LMDB, 1.5, "random gets per CPU second"),
+        _beside("scan_vs_lmdb", scan, OURS, LMDB, 1.0, "entries per CPU second, whole map in order"),
+        _beside("whole_map_speedup", one, OURS, FULL, 30.0, 'durable one-put commits/s, against sweep="full"'),
+    ]
+    return [figure for figure in made if figure is not None]
 
 
-def ours_putting(opened: EmbeddedMap, keys: list[str], commits: int, puts: int) -> Callable[[], float]:
-    """A round of durable commits of ``puts`` random puts each: puts per second."""
-    source = random.Random(2)
-    values = [source.randbytes(VALUE_BYTES) for _ in range(64)]
-
-    def work() -> int:
-        for _ in range(commits):
-            if puts == 1:
-                opened[source.choice(keys)] = values[source.randrange(64)]
-            else:
-                opened.update({source.choice(keys): values[source.randrange(64)] for _ in range(puts)})
-        return commits * puts
-
-    return lambda: rate(work)
+def _beside(
+    name: str, rates: Series, over: str, under: str, bound: float, note: str, *, at_least: bool = True
+) -> Figure | None:
+    if over not in rates or under not in rates:
+        return None
+    made = ratio(name, rates[over], rates[under], bound, at_least=at_least, note=f"{note}, {PEER_COUNT} entries")
+    made.details = {f"{contender}, per s": rate for contender, rate in medians(rates).items()}
+    return made
 
 
-def lmdb_putting(environment: lmdb.Environment, keys: list[str], commits: int, puts: int) -> Callable[[], float]:
-    """The same with raw LMDB."""
-    source = random.Random(2)
-    values = [source.randbytes(VALUE_BYTES) for _ in range(64)]
-
-    def work() -> int:
-        for _ in range(commits):
-            with environment.begin(write=True) as transaction:
-                for _ in range(puts):
-                    transaction.put(source.choice(keys).encode(), values[source.randrange(64)])
-        return commits * puts
-
-    return lambda: rate(work)
+# --- measuring ------------------------------------------------------------------------------------------
 
 
-def flat_cost(small: int = 1_000, large: int = 1_000_000, *, rounds: int = 7, commits: int = 1_000) -> Figure:
-    """CPU of one one-put commit, log only, in a large map over that in a small one."""
-    contenders = {}
-    for count in (small, large):
-        keys = names(count)
-        with folder() as path:
-            opened = loaded_map(path / "map", keys)
-            opened.close()
-        contenders[count] = _committing(opened, keys, commits)
-    results = interleave({str(count): contenders[count] for count in contenders}, rounds)
-    return ratio("flat_cost", results[str(large)], results[str(small)], 1.5, at_least=False, note="CPU s per commit")
-
-
-def _committing(opened: EmbeddedMap, keys: list[str], commits: int) -> Callable[[], float]:
-    """Commits whose records go nowhere: what the enclave itself spends, signature included."""
-    source = random.Random(3)
-    values = [source.randbytes(VALUE_BYTES) for _ in range(64)]
-    log, entries = opened._log, opened._log.entries
-    put = super(EmbeddedMap, opened).__setitem__
-
-    def work() -> int:
-        for _ in range(commits):
-            with entries.transaction():
-                put(source.choice(keys), values[source.randrange(64)])
-            log.commit()
-        return commits
-
-    return lambda: cpu(work)
-
-
-def against_lmdb(count: int, *, rounds: int = 7) -> list[Figure]:
-    """Durable commits of 1 and of 50 puts, as time relative to raw LMDB's."""
+def compare(count: int, scale: Scale) -> Kinds:
+    """Rates of every kind of work on stores of ``count`` entries."""
+    wanted = available(CONTENDERS if scale.every_peer else {name for names_ in NEEDED.values() for name in names_})
     keys = names(count)
-    with folder() as path, ExitStack() as stack:
-        opened = stack.enter_context(loaded_map(path / "map", keys))
-        environment = stack.enter_context(loaded_lmdb(path / "lmdb", keys))
-        results = interleave(
-            {
-                "ours 1": ours_putting(opened, keys, 300, 1),
-                "lmdb 1": lmdb_putting(environment, keys, 300, 1),
-                "ours 50": ours_putting(opened, keys, 60, 50),
-                "lmdb 50": lmdb_putting(environment, keys, 60, 50),
-            },
-            rounds,
-        )
-    return [
-        # Rates: theirs over ours is the ratio of times.
-        ratio("commit_vs_lmdb", results["lmdb 1"], results["ours 1"], 1.2, at_least=False, note="time of 1 put"),
-        ratio("commit50_vs_lmdb", results["lmdb 50"], results["ours 50"], 0.8, at_least=False, note="time of 50 puts"),
+    with scratch() as folder, ExitStack() as stack:
+        made = open_loaded(folder, wanted, keys, stack)
+        kinds: Kinds = {}
+        for kind, needed in NEEDED.items():
+            contenders = {
+                name: _round(kind, contender, keys, scale.round_seconds)
+                for name, contender in made.items()
+                if scale.every_peer or name in needed
+            }
+            kinds[kind] = interleave(contenders, scale.rounds)
+        return kinds
+
+
+def open_loaded(folder: Path, wanted: Iterable[str], keys: list[str], stack: ExitStack) -> Made:
+    """A store of each kind with all of ``keys``, closed with the stack."""
+    made: Made = {}
+    value = values()
+    for number, name in enumerate(wanted):
+        made[name] = contender = stack.enter_context(closing(make(name, folder / str(number))))
+        for start in range(0, len(keys), LOAD_PUTS):
+            contender.put_all([(contender.key(key), value()) for key in keys[start : start + LOAD_PUTS]])
+    return made
+
+
+def _round(kind: str, contender: Contender, names_: list[str], seconds: float) -> Round:
+    match kind:
+        case "get":
+            return _getting(contender, names_, seconds)
+        case "scan":
+            return _scanning(contender, len(names_))
+        case _:
+            return _committing(contender, names_, int(kind.removeprefix("commit")), seconds)
+
+
+def _committing(contender: Contender, names_: list[str], puts: int, seconds: float) -> Round:
+    """Durable commits of ``puts`` random puts each: puts per second."""
+    source, value = random.Random(puts), values()
+    batches = [
+        [(contender.key(name), value()) for name in source.sample(names_, puts)]
+        for _ in range(_BATCHES if puts > 1 else 1000)
     ]
+    turn = cycle(batches)
+    put, put_all = contender.put, contender.put_all
+
+    def step() -> int:
+        batch = next(turn)
+        if puts == 1:
+            put(*batch[0])
+        else:
+            put_all(batch)
+        return puts
+
+    return lambda: rate_for(seconds, step)
 
 
-def restart(live_mib: int, *, rounds: int = 3) -> list[Figure]:
-    """Seconds from nothing to an open, readable map, and live MiB per second."""
-    keys = names(live_mib * (1 << 20) // (KEY_CHARACTERS + VALUE_BYTES))
-    with folder() as path:
-        loaded_map(path / "map", keys).close()
+def _getting(contender: Contender, names_: list[str], seconds: float) -> Round:
+    """Gets of random keys, per second of CPU."""
+    source = random.Random(5)
+    keys = [contender.key(source.choice(names_)) for _ in range(_READS)]
 
-        def work() -> float:
-            def opening() -> int:
-                with open_map(path / "map", KEY, max_size="4g") as opened:
-                    assert len(opened) == len(keys)
-                return 1
+    def work() -> int:
+        get = contender.reader()
+        done, deadline = 0, time.perf_counter() + seconds
+        while done == 0 or time.perf_counter() < deadline:
+            for key in keys:
+                get(key)
+            done += _READS
+        return done
 
-            return rate(opening)
+    return lambda: cpu_rate(work)
 
-        rates = [work() for _ in range(rounds)]
-    return [
-        figure(f"open_{live_mib}mib_s", [1 / r for r in rates], "s"),
-        figure("restart_mib_s", [r * live_mib for r in rates], "MiB/s", 150),
-    ]
+
+def _scanning(contender: Contender, count: int) -> Round:
+    """One walk over everything in order: entries per second of CPU."""
+
+    def work() -> int:
+        deque(contender.pairs(), maxlen=0)
+        return count
+
+    return lambda: cpu_rate(work)
+
+
+def rate_for(seconds: float, step: Callable[[], int]) -> float:
+    """Operations per second of repeating ``step``, which says how many it did, for about so long."""
+    start = now = time.perf_counter()
+    done = 0
+    while now - start < seconds:
+        done += step()
+        now = time.perf_counter()
+    return done / (now - start)

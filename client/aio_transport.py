@@ -142,14 +142,17 @@ class AsyncInProcessTransport:
 
     async def attestation(self) -> bytes:
         """See :class:`AsyncTransport`."""
-        return self._in_process_host.attestation()
+        try:
+            return self._in_process_host.attestation()
+        except PmapError as error:
+            raise as_transport_error(error) from error
 
     async def deliver(self, envelope: bytes) -> bytes:
         """See :class:`AsyncTransport`."""
-        waiting = asyncio.wrap_future(self._in_process_host.deliver(envelope))
-        # The promise is the host's: giving up here must not cancel it, and what then comes is nobody's concern.
-        waiting.add_done_callback(_ignore)
         try:
+            waiting = asyncio.wrap_future(self._in_process_host.deliver(envelope))
+            # The promise is the host's: giving up here must not cancel it, and what then comes is nobody's concern.
+            waiting.add_done_callback(_ignore)
             return await asyncio.wait_for(asyncio.shield(waiting), self._timeout)
         except TimeoutError as error:
             raise HostUnavailable("the host did not answer in time") from error

@@ -23,7 +23,7 @@ from client.acceptance import (
     refusal_of,
 )
 from client.effects import Deliver, PollMail, Renew, Save, Steps, Wait
-from client.handshake import NO_ANSWER, Handshake, has_moved_on
+from client.handshake import NO_ANSWER, ONLY_SAID, Handshake, has_moved_on
 from client.reply import Receipt
 from client.state import ClientState, Pending, SessionKeys, Stream
 from wire.checkpoint import Checkpoint
@@ -41,6 +41,7 @@ from wire.errors import (
     ReplyWithheld,
     RollbackDetected,
     SessionUnknown,
+    StoreError,
 )
 from wire.mail import Outcome, Request, RequestKind, mail_digest, request_id, seal_request
 from wire.mail import Reply as Answer
@@ -122,6 +123,13 @@ class Courier:
 
         Raises what :meth:`send` raises.
         """
+        topic = _pending(stream).request.topic
+        try:
+            return (yield from self._settle(stream, resend))
+        except (HostUnavailable, StoreError) as error:
+            raise _open(topic, error) from error
+
+    def _settle(self, stream: Stream, resend: bool) -> Steps[Settled | None]:
         session, dead, too_large = self._state.session, None, None
         if resend and session is not None and session.id == _pending(stream).keys.id:
             try:
@@ -131,8 +139,12 @@ class Courier:
             except MailTooLarge as error:
                 # Only the host says so. It must not be able to execute the mail all the same, so it is recovered.
                 too_large = error
-            except ReplayRefused:
-                pass  # it was processed or fenced before: ask which
+            except (ReplayRefused, ReplyWithheld):
+                pass  # it was processed or fenced before, says the enclave or the host: ask which
+            except OutcomeUnknown as error:
+                if isinstance(error.__cause__, HostUnavailable):
+                    raise
+                # The host does answer, if nothing that is one: perhaps it lets another question through.
         settled = yield from self._recover(stream, dead)
         if settled is None and too_large is not None:
             raise too_large
@@ -149,8 +161,10 @@ class Courier:
         stream.pending = Pending(request, envelope, keys, earlier)
 
     def _deliver(self, stream: Stream) -> Steps[Settled]:
-        """Send the pending envelope until an answer comes. Raises :class:`SessionUnknown`, :class:`MailTooLarge` and
-        :class:`ReplayRefused` with the mail still pending."""
+        """Send the pending envelope until an answer comes.
+
+        The mail is still pending after :class:`ReplayRefused`, :class:`OutcomeUnknown` and what is only said.
+        """
         state, delays = self._state, iter(self._delays)
         while True:
             pending = _pending(stream)
@@ -195,10 +209,7 @@ class Courier:
         """Raises :class:`OutcomeUnknown` when there are no more delays."""
         delay = next(delays, None)
         if delay is None:
-            raise OutcomeUnknown(
-                f"no answer to the mail on topic {topic!r}: {error}. Whether it was executed is open; it is settled"
-                " before the next mail on its topic, or by recover()"
-            ) from error
+            raise _open(topic, error) from error
         return Wait(delay)
 
     # --- recovering --------------------------------------------------------------------------------------
@@ -274,7 +285,7 @@ class Courier:
                 yield self._wait(delays, mail.topic, error)
                 yield Renew(keys.id)
                 continue
-            except (*NO_ANSWER, MailTooLarge) as error:
+            except (*NO_ANSWER, *ONLY_SAID) as error:
                 yield self._wait(delays, mail.topic, error)
                 continue
             if answer.outcome is not Outcome.REFUSED:
@@ -303,3 +314,10 @@ class Courier:
 def _pending(stream: Stream) -> Pending:
     assert stream.pending is not None, "only a pending mail is settled"
     return stream.pending
+
+
+def _open(topic: str, why: PmapError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"no answer to the mail on topic {topic!r}: {why}. Whether it was executed is open; it is settled before the next"
+        " mail on its topic, or by recover()"
+    )

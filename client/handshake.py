@@ -19,8 +19,10 @@ from wire.errors import (
     EvidenceInvalid,
     EvidenceUnproven,
     HostUnavailable,
+    MailTooLarge,
     Malformed,
     ReplayRefused,
+    ReplyWithheld,
     SessionUnknown,
     StoreReplaced,
 )
@@ -28,6 +30,8 @@ from wire.mail import SESSION_BYTES, Hello, Outcome, Reply, request_id, seal_hel
 
 NO_ANSWER = (HostUnavailable, Malformed, ReplayRefused)
 """What shows that the host gave no answer, or one that is none (:mod:`client.acceptance`): trying again may help."""
+ONLY_SAID = (SessionUnknown, MailTooLarge, ReplyWithheld)
+"""What a host says instead of an answer. It may be so; no enclave vouches for it."""
 
 
 class Handshake:
@@ -82,7 +86,7 @@ class Handshake:
             try:
                 if (yield from self._hello(attestation)):
                     return
-            except (*NO_ANSWER, SessionUnknown) as error:
+            except (*NO_ANSWER, *ONLY_SAID) as error:
                 delay = next(delays, None)
                 if delay is None:
                     # SessionUnknown: the enclave restarts all the time, or the host shows an old attestation.

@@ -25,6 +25,7 @@ from wire.errors import (
     MailTooLarge,
     Malformed,
     PmapError,
+    ReplyWithheld,
     SessionUnknown,
     Undecryptable,
 )
@@ -43,6 +44,7 @@ _BY_CODE: Final[dict[str, type[PmapError]]] = {
     "undecryptable": Undecryptable,
     "session_unknown": SessionUnknown,
     "too_large": MailTooLarge,
+    "reply_withheld": ReplyWithheld,
 }
 _BY_STATUS: Final[dict[int, type[PmapError]]] = {
     HTTPStatus.BAD_REQUEST: Malformed,

@@ -18,10 +18,6 @@ from typing import IO, Any, Final, NamedTuple
 from wire.errors import InvalidInput
 from wire.limits import MAX_TRANSFER_LINE_BYTES
 
-BATCH_ENTRIES: Final = 500
-"""How many entries go into one mail at most: a mail is one transaction, and one step of the progress bar."""
-BATCH_BYTES: Final = 1024 * 1024
-"""No further entry is put into a mail that has so many bytes of keys and values."""
 _COLUMNS: Final = ("key", "value")
 
 
@@ -71,20 +67,6 @@ def write_entries(target: IO[str], form: Format, entries: Iterable[Entry]) -> It
         InvalidInput: a value is not text, and the format is CSV.
     """
     return _write_csv(target, entries) if form is Format.CSV else _write_json_lines(target, entries)
-
-
-def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Group entries, in order, into what goes into one mail each."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += len(entry.key) + len(entry.value)
-        if len(batch) >= BATCH_ENTRIES or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def json_line(entry: Entry) -> str:

@@ -25,12 +25,12 @@ from client.http_interface import (
     parse_url,
     poll_call,
 )
-from wire.errors import HostUnavailable, InvalidInput, MailTooLarge, Malformed, PmapError, SessionUnknown
+from wire.errors import HostUnavailable, InvalidInput, MailTooLarge, Malformed, PmapError, ReplyWithheld, SessionUnknown
 from wire.limits import MAX_CONSISTENCY_BYTES, MAX_POLL_BYTES
 
 _IDLE_CONNECTIONS: Final = 16
 """So many connections are kept open while nobody uses them."""
-_TRANSPORT_ERRORS: Final = (SessionUnknown, MailTooLarge, Malformed, HostUnavailable)
+_TRANSPORT_ERRORS: Final = (SessionUnknown, MailTooLarge, ReplyWithheld, Malformed, HostUnavailable)
 
 
 @runtime_checkable
@@ -38,7 +38,8 @@ class Transport(Protocol):
     """See the module's docstring. Calls may come from several threads.
 
     Every method raises :class:`HostUnavailable` and :class:`Malformed`, and nothing is known then of what the host did;
-    ``deliver`` also :class:`SessionUnknown` and :class:`MailTooLarge`, which are the host's word only.
+    ``deliver`` also :class:`SessionUnknown`, :class:`MailTooLarge` and :class:`ReplyWithheld`, which are the host's
+    word only.
     """
 
     def attestation(self) -> bytes:
@@ -238,7 +239,10 @@ class InProcessTransport:
 
     def attestation(self) -> bytes:
         """See :class:`Transport`."""
-        return self._in_process_host.attestation()
+        try:
+            return self._in_process_host.attestation()
+        except PmapError as error:
+            raise as_transport_error(error) from error
 
     def deliver(self, envelope: bytes) -> bytes:
         """See :class:`Transport`."""

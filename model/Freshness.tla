@@ -8,32 +8,35 @@
 (*                                                                         *)
 (* Abstractions.                                                           *)
 (*  - An enclave's state IS its history of operations: stream and client   *)
-(*    entries are folds over it, and to restore a state is to restore a    *)
-(*    prefix of a history.                                                 *)
+(*    entries and open sessions are folds over it, and to restore a state  *)
+(*    is to restore a prefix of a history.                                 *)
 (*  - A signed checkpoint is <<size, epoch>>, where the epoch is that of   *)
 (*    the incarnation which wrote record number `size`.  An incarnation    *)
 (*    writes each number once and each record names the one before it by   *)
 (*    hash, so this pair identifies the whole prefix (checked:             *)
 (*    RootsIdentifyHistories).  <<0, 0>> is "no evidence".                 *)
 (*  - Encryption and signatures are perfect: a message is read only by its *)
-(*    recipient and cannot be made by anybody else.  The host may deliver  *)
-(*    any message that was ever sent, any number of times, in any order,   *)
-(*    or never; messages are sets that only grow.                          *)
+(*    recipient and cannot be made by anybody else.  Mails are a set that  *)
+(*    only grows: the host, or the network, delivers any of them, any      *)
+(*    number of times, in any order, or never.                             *)
+(*  - Replies need no set of their own.  An operation in a history is also *)
+(*    the reply to it, to be delivered at any time from then on, or never. *)
+(*    What changes nothing (redelivery, telling, most refusals) can be     *)
+(*    asked for again at any time, so its answer arrives at once or never. *)
 (***************************************************************************)
 EXTENDS Naturals, Sequences, FiniteSets, TLC
 
 CONSTANTS
     Clients,
     Topics,      \* a stream is a pair of client and topic
-    MaxMails,    \* sequence numbers 0 .. MaxMails - 1 on each stream
-    MaxHellos,   \* hellos that a client says without being forced to
+    MaxMails,    \* mails sent, by all clients together
+    MaxHellos,   \* hellos said, by all clients together (an honest host may force more)
     MaxEpochs,   \* incarnations of the enclave
     MaxBatch,    \* operations in one commit
     HonestHost,  \* FALSE: the host restores, clones, replays, drops, delays as it likes
-    Lossy,       \* (honest host) replies get lost: needed for liveness only
     Inboxes      \* each executed mail makes the enclave mail the other clients on its own
 
-(* Switches.  Each is TRUE in the protocol; a mutant sets one to FALSE.    *)
+(* Switches.  Each is TRUE in the protocol; a mutant sets one to FALSE. *)
 CONSTANTS
     EpochBinding,        \* a mail is executed only in the session, hence the epoch, that it was sealed for
     StreamEvidence,      \* rule 1
@@ -51,26 +54,27 @@ VARIABLES
     up,       \* (honest host) whether the newest incarnation runs
     hist,     \* hist[e]: what incarnation e has committed
     turn,     \* turn[e]: what it has done since (the batch under way)
-    session,  \* session[e][c]: the number of c's hello whose session is open there, 0 for none
     disk,     \* (honest host) the history that is safely stored
     client,   \* client[c]: what c remembers
     mails,    \* every hello, mail and RECOVER ever sent
-    replies,  \* every reply ever sealed
-    refused   \* current requests of honest clients that were refused, and why
+    left,     \* left.mails, left.hellos: how many may still be sent and said
+    refused   \* (honest host) current requests that were refused, and why
 
-vars == <<epoch, up, hist, turn, session, disk, client, mails, replies, refused>>
+vars == <<epoch, up, hist, turn, disk, client, mails, left, refused>>
 
 None == <<0, 0>>
 NoSession == <<0, 0>>
 Max(S) == CHOOSE x \in S : \A y \in S : y <= x
+Epochs == 1 .. epoch
 
 -----------------------------------------------------------------------------
-(* Histories.  An operation: n, its commit; ep, who wrote it; k, its kind; c, s, q, its sender, topic and number; b, its
-   body; e, h: the evidence that it was accepted with, of the stream and the highest. *)
+(* Histories.  An operation: n, its commit; ep, who wrote it; k, its kind ("hello", "mail", "fence", "alarm"; in mutants
+   also "tell"); c, s, q, b, its sender, topic, number and body; sess, the session; e, h, the evidence that it was
+   accepted with: of the stream, and the highest. *)
 
+At(op) == <<op.n, op.ep>>
 Size(H) == IF H = <<>> THEN 0 ELSE H[Len(H)].n
 Root(H, n) == H[CHOOSE i \in DOMAIN H : H[i].n = n].ep
-Last(H) == IF H = <<>> THEN None ELSE <<H[Len(H)].n, H[Len(H)].ep>>
 Contains(H, cp) == cp = None \/ (cp[1] <= Size(H) /\ Root(H, cp[1]) = cp[2])
 Prefix(H, n) == SelectSeq(H, LAMBDA op : op.n <= n)
 Newer(a, b) == IF b[1] > a[1] THEN b ELSE a
@@ -78,171 +82,155 @@ Quarantined(G) == \E i \in DOMAIN G : G[i].k = "alarm"
 
 (* The enclave's entry of one stream (pmap/clients.py, StreamState). *)
 Stream(G, c, s) ==
-    LET I == {i \in DOMAIN G : G[i].k \in {"mail", "fence", "tell"} /\ G[i].c = c /\ G[i].s = s}
+    LET I == {i \in DOMAIN G : G[i].c = c /\ G[i].s = s /\ G[i].k # "hello"}
     IN  IF I = {} THEN [next |-> 0, acked |-> None, issued |-> None, fenced |-> FALSE, body |-> 0]
         ELSE LET o == G[Max(I)] IN
-             [next |-> o.q + 1, acked |-> o.e, issued |-> <<o.n, o.ep>>, body |-> o.b,
+             [next |-> o.q + 1, acked |-> o.e, issued |-> At(o), body |-> o.b,
               fenced |-> \E i \in I : G[i].q = o.q /\ G[i].k = "fence"]
 
 (* The size of the highest evidence that a client has shown (ClientState.acked). *)
-Acked(G, c) ==
-    LET I == {i \in DOMAIN G : G[i].c = c}
-    IN  IF I = {} THEN 0 ELSE Max({G[i].e[1] : i \in I} \cup {G[i].h[1] : i \in I})
+Acked(G, c) == Max({0} \cup {Newer(G[i].e, G[i].h)[1] : i \in {i \in DOMAIN G : G[i].c = c}})
+
+(* The number of the hello whose session is open at incarnation e, 0 for none (pmap/sessions.py). *)
+Session(e, G, c) == Max({0} \cup {G[i].q : i \in {i \in DOMAIN G : G[i].c = c /\ G[i].k = "hello" /\ G[i].ep = e}})
 
 -----------------------------------------------------------------------------
-(* The rules of pmap/freshness.py.  H is what is committed, G = H and the batch under way.  "ok" or why not. *)
+(* The rules of pmap/freshness.py: a ruling, or why not.  H is what is committed, G is H and the batch under way. *)
 
-Judge(H, cp) ==
-    IF cp[1] > Size(H) THEN "rollback" ELSE IF ~Contains(H, cp) THEN "fork" ELSE "ok"
+(* Signed evidence that is not in this history. *)
+Judge(H, cp) == IF cp[1] > Size(H) THEN "rollback" ELSE "fork"
 
 RuleHighest(H, G, m) ==
     IF ~HighestEvidence THEN "ok"
-    ELSE IF Judge(H, m.h) # "ok" THEN Judge(H, m.h)
+    ELSE IF ~Contains(H, m.h) THEN Judge(H, m.h)
     ELSE IF m.h = None /\ Acked(G, m.c) > 0 THEN "stale"
-    ELSE IF m.h[1] < Acked(G, m.c) /\ (m.k = "hello" \/ ~HighestGrowsAtHello) THEN "stale"
+    ELSE IF (m.k = "hello" \/ ~HighestGrowsAtHello) /\ m.h[1] < Acked(G, m.c) THEN "stale"
     ELSE "ok"
 
 RuleStream(H, st, m) ==
-    IF ~StreamEvidence \/ m.e \in {st.issued, st.acked} THEN "ok"
-    ELSE IF Judge(H, m.e) # "ok" THEN Judge(H, m.e) ELSE "stale"
+    IF ~StreamEvidence \/ m.e = st.issued \/ m.e = st.acked THEN "ok"
+    ELSE IF ~Contains(H, m.e) THEN Judge(H, m.e) ELSE "stale"
 
 RuleSequence(st, m) ==
     LET latest == m.e = st.issued \/ ~StreamEvidence IN
     CASE m.q > st.next -> "gap"
-      [] m.q < st.next /\ m.q + 1 < st.next -> "replay"
+      [] m.q + 1 < st.next -> "replay"
       [] m.q = st.next -> IF ~latest THEN "stale" ELSE IF m.k = "recover" THEN "fence" ELSE "execute"
       [] OTHER -> IF m.k = "recover" THEN IF m.b = st.body THEN "tell" ELSE "stale"
                   ELSE IF (latest /\ StreamEvidence) \/ st.fenced THEN "replay"
                   ELSE IF m.b = st.body THEN "redeliver" ELSE "stale"
 
-(* What is to be done about mail m: a ruling or a refusal. *)
-Ruling(H, G, m) ==
+Ruling(H, G, st, m) ==
     IF StickyAlarm /\ Quarantined(G) THEN "quarantined"
-    ELSE LET st == Stream(G, m.c, m.s) IN
-         IF RuleHighest(H, G, m) # "ok" THEN RuleHighest(H, G, m)
-         ELSE IF RuleStream(H, st, m) # "ok" THEN RuleStream(H, st, m)
+    ELSE LET highest == RuleHighest(H, G, m)  evidence == RuleStream(H, st, m) IN
+         IF highest # "ok" THEN highest
+         ELSE IF evidence # "ok" THEN evidence
          ELSE RuleSequence(st, m)
 
-Rulings == {"execute", "redeliver", "tell", "fence"}
-
-(* What is to be done about a hello, at an incarnation where `number` is the client's open session. *)
-RulingOnHello(H, G, m, number) ==
+RulingOnHello(e, H, G, m) ==
+    LET number == Session(e, G, m.c) IN
     IF StickyAlarm /\ Quarantined(G) THEN "quarantined"
     ELSE IF m.q = number THEN "replay"
     ELSE IF m.q < number THEN "stale"
-    ELSE IF RuleHighest(H, G, m) # "ok" THEN RuleHighest(H, G, m) ELSE "welcome"
+    ELSE LET highest == RuleHighest(H, G, m) IN IF highest # "ok" THEN highest ELSE "welcome"
 
 -----------------------------------------------------------------------------
-(* Messages. *)
+(* Messages and operations. *)
 
-Hello(c, n, e, h) == [k |-> "hello", c |-> c, s |-> "", q |-> n, b |-> 0, sess |-> <<e, n>>, e |-> None, h |-> h]
 Mail(k, c, s, q, b, sess, e, h) == [k |-> k, c |-> c, s |-> s, q |-> q, b |-> b, sess |-> sess, e |-> e, h |-> h]
-Reply(m, out, cp) == [m |-> m, out |-> out, cp |-> cp]
-Op(n, ep, k, m) == [n |-> n, ep |-> ep, k |-> k, c |-> m.c, s |-> m.s, q |-> m.q, b |-> m.b, sess |-> m.sess,
-                    e |-> m.e, h |-> m.h]
-NoMail == [k |-> "alarm", c |-> "", s |-> "", q |-> 0, b |-> 0, sess |-> NoSession, e |-> None, h |-> None]
+Hello(c, n, e, h) == Mail("hello", c, "", n, 0, <<e, n>>, None, h)
+NoMail == Mail("alarm", "", "", 0, 0, NoSession, None, None)
+Op(n, ep, k, m) ==
+    [n |-> n, ep |-> ep, k |-> k, c |-> m.c, s |-> m.s, q |-> m.q, b |-> m.b, sess |-> m.sess, e |-> m.e, h |-> m.h]
 
-(* The envelope with mail m that was executed in history G. *)
-Executed(G, m) ==
-    LET o == G[CHOOSE i \in DOMAIN G : G[i].k = "mail" /\ G[i].c = m.c /\ G[i].s = m.s /\ G[i].q = m.q]
-    IN  Mail("mail", o.c, o.s, o.q, o.b, o.sess, o.e, o.h)
-
-(* Where a reply may leave: its commit is made and, with an honest host, stored. *)
-Released(r) ==
-    IF HonestHost /\ PersistFirst THEN Contains(disk, r.cp)
-    ELSE \E e \in 1 .. epoch : Contains(hist[e], r.cp)
+(* The operations whose replies may leave: committed and, with an honest host, stored. *)
+Leaves(cp) == (HonestHost /\ PersistFirst) => Contains(disk, cp)
+Replies(c) == UNION {{hist[e][i] : i \in {i \in DOMAIN hist[e] : hist[e][i].c = c /\ Leaves(At(hist[e][i]))}} : e \in Epochs}
 
 -----------------------------------------------------------------------------
 (* Clients. *)
 
 Stream0 == [q |-> 0, e |-> None, pend |-> NoSession, rec |-> NoSession]
 Client0 == [hellos |-> 0, sess |-> NoSession, open |-> FALSE, h |-> None, st |-> [s \in Topics |-> Stream0]]
+Done(st, cp) == [q |-> st.q + 1, e |-> cp, pend |-> NoSession, rec |-> NoSession]
 
 Pending(c, s) == client[c].st[s].pend # NoSession
 
-(* An honest host says SESSION_UNKNOWN when it is so; a client that gets no WELCOME says hello anew. *)
-MustSayHello(c) ==
-    LET cl == client[c] IN
-    \/ cl.sess[1] # epoch
-    \/ ~cl.open /\ session[epoch][c] = cl.sess[2] /\ ~\E r \in replies : r.m.k = "hello" /\ r.m.c = c /\ r.m.sess = cl.sess
+(* An honest host says SESSION_UNKNOWN when it is so. *)
+MustSayHello(c) == HonestHost /\ client[c].sess[1] # epoch
 
 SayHello(c, e) ==
-    /\ client[c].hellos < MaxHellos \/ (HonestHost /\ MustSayHello(c))
+    /\ left.hellos > 0 \/ MustSayHello(c)
     /\ HonestHost => up /\ e = epoch
     /\ LET n == client[c].hellos + 1 IN
        /\ client' = [client EXCEPT ![c].hellos = n, ![c].sess = <<e, n>>, ![c].open = FALSE]
        /\ mails' = mails \cup {Hello(c, n, e, client[c].h)}
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, replies, refused>>
+    /\ left' = [left EXCEPT !.hellos = IF @ > 0 THEN @ - 1 ELSE 0]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, refused>>
 
 Send(c, s) ==
     LET cl == client[c]  st == cl.st[s] IN
-    /\ cl.open /\ ~Pending(c, s) /\ st.q < MaxMails
+    /\ cl.open /\ ~Pending(c, s) /\ left.mails > 0
     /\ client' = [client EXCEPT ![c].st[s].pend = cl.sess]
     /\ mails' = mails \cup {Mail("mail", c, s, st.q, 0, cl.sess, st.e, cl.h)}
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, replies, refused>>
+    /\ left' = [left EXCEPT !.mails = @ - 1]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, refused>>
 
-(* In a new session always, before anything else on the stream; in the same one if no answer comes. *)
+(* In a new session before anything else on the stream; in the same one where no answer comes. *)
 Recover(c, s) ==
     LET cl == client[c]  st == cl.st[s] IN
     /\ cl.open /\ Pending(c, s) /\ st.rec # cl.sess
     /\ client' = [client EXCEPT ![c].st[s].rec = cl.sess]
     /\ mails' = mails \cup {Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h)}
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, replies, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, left, refused>>
 
-AcceptWelcome(c, r) ==
-    LET cl == client[c] IN
-    /\ r.out = "welcome" /\ r.m.c = c /\ r.m.sess = cl.sess /\ ~cl.open /\ Released(r)
-    /\ client' = [client EXCEPT ![c].open = TRUE, ![c].h = Newer(@, r.cp)]
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, replies, refused>>
+AcceptWelcome(c) == \E o \in Replies(c) :
+    /\ o.k = "hello" /\ o.sess = client[c].sess /\ ~client[c].open
+    /\ client' = [client EXCEPT ![c].open = TRUE, ![c].h = Newer(@, At(o))]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
-(* The reply answers the mail that is pending or its RECOVER, and is newer than the stream's evidence. *)
-Answers(c, s, r) ==
+(* A reply answers the mail that is pending or its RECOVER; `kind` is what it replies to. *)
+Answers(c, s, q, sess, kind) ==
     LET st == client[c].st[s] IN
-    /\ Pending(c, s) /\ r.m.c = c /\ r.m.s = s /\ r.m.q = st.q
-    /\ r.m.sess = IF r.m.k = "recover" THEN st.rec ELSE st.pend
-    /\ HelloIsBarrier => r.m.sess = client[c].sess
+    /\ Pending(c, s) /\ q = st.q
+    /\ sess = IF kind = "recover" THEN st.rec ELSE st.pend
+    /\ HelloIsBarrier => sess = client[c].sess
 
-AcceptReply(c, s, r) ==
-    /\ r.out \in {"executed", "recovered", "fenced"} /\ Answers(c, s, r) /\ Released(r)
-    /\ r.cp[1] > client[c].st[s].e[1]
-    /\ client' = [client EXCEPT ![c].h = Newer(@, r.cp),
-                                ![c].st[s] = [q |-> @.q + 1, e |-> r.cp, pend |-> NoSession, rec |-> NoSession]]
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, replies, refused>>
+AcceptReply(c, s) == \E o \in Replies(c) :
+    /\ o.k \in {"mail", "fence"} /\ o.s = s
+    /\ Answers(c, s, o.q, o.sess, IF o.k = "fence" THEN "recover" ELSE "mail")
+    /\ o.n > client[c].st[s].e[1]
+    /\ client' = [client EXCEPT ![c].h = Newer(@, At(o)), ![c].st[s] = Done(@, At(o))]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
-AcceptInbox(c, r) ==
-    /\ r.out = "inbox" /\ r.m.c = c /\ Released(r)
-    /\ IF HelloIsBarrier THEN r.m.sess = client[c].sess ELSE r.m.sess # NoSession
-    /\ r.cp[1] > client[c].h[1]
-    /\ client' = [client EXCEPT ![c].h = r.cp]
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, replies, refused>>
-
-(* Mutants only: without a fence, or with refusals taken for final, the number is used again. *)
-GiveUp(c, s, r) ==
-    /\ \/ ~Fencing /\ r.out = "unexecuted"
-       \/ ~RefusalKeepsPending /\ r.out = "refused"
-    /\ Answers(c, s, r)
-    /\ client' = [client EXCEPT ![c].st[s].pend = NoSession, ![c].st[s].rec = NoSession]
-    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, replies, refused>>
+(* A mail that the enclave sent on its own, for another client's, under a session that was open then. *)
+AcceptInbox(c) == Inboxes /\ \E e \in Epochs : \E i, j \in DOMAIN hist[e] :
+    LET welcome == hist[e][i]  o == hist[e][j] IN
+    /\ i < j /\ welcome.k = "hello" /\ welcome.c = c /\ welcome.ep = o.ep /\ o.k = "mail" /\ o.c # c /\ Leaves(At(o))
+    /\ HelloIsBarrier => welcome.sess = client[c].sess
+    /\ o.n > client[c].h[1]
+    /\ client' = [client EXCEPT ![c].h = At(o)]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
 -----------------------------------------------------------------------------
 (* The enclave: incarnation e processes m. *)
 
-Running(e) == e \in 1 .. epoch /\ (HonestHost => up /\ e = epoch)
+Running(e) == e \in Epochs /\ (HonestHost => up /\ e = epoch) /\ Len(turn[e]) < MaxBatch
 
-(* What is done at the end of each step of an incarnation: add to the batch under way, or commit at once. *)
-Does(e, ops) ==
+(* What a step of an incarnation leaves: a commit of its own, or an addition to the batch under way. *)
+Does(e, op) ==
     IF MaxBatch = 1
-    THEN hist' = [hist EXCEPT ![e] = @ \o ops] /\ UNCHANGED turn
-    ELSE turn' = [turn EXCEPT ![e] = @ \o ops] /\ UNCHANGED hist
+    THEN hist' = [hist EXCEPT ![e] = Append(@, op)] /\ UNCHANGED turn
+    ELSE turn' = [turn EXCEPT ![e] = Append(@, op)] /\ UNCHANGED hist
 
 Commit(e) ==
-    /\ Running(e) /\ turn[e] # <<>>
+    /\ e \in Epochs /\ turn[e] # <<>> /\ (HonestHost => up /\ e = epoch)
     /\ hist' = [hist EXCEPT ![e] = @ \o turn[e]]
     /\ turn' = [turn EXCEPT ![e] = <<>>]
-    /\ UNCHANGED <<epoch, up, session, disk, client, mails, replies, refused>>
+    /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
-(* Is m what its sender waits for, so that refusing it means something to somebody?  A mail whose RECOVER is under way
-   is not: the answer to the RECOVER counts. *)
+(* Is m what its sender waits for, so that a refusal means something to somebody?  A mail whose RECOVER is under way is
+   not: the answer to the RECOVER counts. *)
 Current(m) ==
     LET cl == client[m.c] IN
     IF m.k = "hello" THEN m.sess = cl.sess /\ ~cl.open
@@ -251,68 +239,65 @@ Current(m) ==
          /\ IF m.k = "recover" THEN st.rec = m.sess ELSE st.rec # m.sess /\ st.pend = m.sess
 
 Refuse(e, m, why) ==
-    /\ Does(e, IF why \in {"rollback", "fork"} THEN <<Op(Size(hist[e]) + 1, e, "alarm", NoMail)>> ELSE <<>>)
-    /\ refused' = IF HonestHost /\ Current(m) /\ ~(m.k = "hello" /\ why = "replay") THEN refused \cup {<<m, why>>} ELSE refused
-    /\ replies' = IF RefusalKeepsPending THEN replies ELSE replies \cup {Reply(m, "refused", None)}
-    /\ UNCHANGED <<epoch, up, session, disk, client, mails>>
+    /\ IF why \in {"rollback", "fork"}
+       THEN Does(e, Op(Size(hist[e]) + 1, e, "alarm", NoMail))
+       ELSE UNCHANGED <<hist, turn>>
+    \* A hello that came twice is refused the second time; its sender has the first answer, or says hello anew.
+    /\ refused' = IF HonestHost /\ Current(m) /\ ~(m.k = "hello" /\ why = "replay")
+                  THEN refused \cup {<<m.k, why>>} ELSE refused
+    /\ UNCHANGED <<epoch, up, disk, client, mails, left>>
 
-ProcessHello(e, m, lost) ==
-    LET H == hist[e]  G == H \o turn[e]  why == RulingOnHello(H, G, m, session[e][m.c]) IN
-    /\ Running(e) /\ m.k = "hello" /\ m.sess[1] = e /\ Len(turn[e]) < MaxBatch
-    /\ lost => Lossy /\ m.q < MaxHellos
+(* Mutants only: the client takes this answer for "was not and will not be executed" and uses the number again. *)
+GiveUp(m) ==
+    /\ Answers(m.c, m.s, m.q, m.sess, m.k)
+    /\ client' = [client EXCEPT ![m.c].st[m.s].pend = NoSession, ![m.c].st[m.s].rec = NoSession]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+
+ProcessHello(e, m) ==
+    LET H == hist[e]  why == RulingOnHello(e, H, H \o turn[e], m) IN
+    /\ Running(e) /\ m.k = "hello" /\ m.sess[1] = e
     /\ IF why # "welcome" THEN Refuse(e, m, why)
-       ELSE /\ Does(e, <<Op(Size(H) + 1, e, "hello", m)>>)
-            /\ session' = [session EXCEPT ![e][m.c] = m.q]
-            /\ replies' = IF lost THEN replies ELSE replies \cup {Reply(m, "welcome", <<Size(H) + 1, e>>)}
-            /\ UNCHANGED <<epoch, up, disk, client, mails, refused>>
+       ELSE /\ Does(e, Op(Size(H) + 1, e, "hello", m))
+            /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
 (* The session's key opens the mail; sessions end with the epoch. *)
-Opens(e, m) == EpochBinding => m.sess[1] = e /\ session[e][m.c] = m.sess[2]
+Opens(e, G, m) == EpochBinding => m.sess[1] = e /\ Session(e, G, m.c) = m.sess[2]
 
-InboxMails(e, m, cp) ==
-    IF ~Inboxes THEN {}
-    ELSE {Reply([NoMail EXCEPT !.k = "inbox", !.c = c, !.sess = <<e, session[e][c]>>], "inbox", cp) :
-             c \in {c \in Clients \ {m.c} : session[e][c] > 0}}
+(* RECOVER of a mail that was processed: the same answer each time. *)
+Tell(e, m, st) ==
+    IF RecoverTellsOnly
+    THEN /\ Answers(m.c, m.s, m.q, m.sess, "recover") /\ Leaves(st.issued) /\ Contains(hist[e], st.issued)
+         /\ st.issued[1] > client[m.c].st[m.s].e[1]
+         /\ client' = [client EXCEPT ![m.c].h = Newer(@, st.issued), ![m.c].st[m.s] = Done(@, st.issued)]
+         /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+    ELSE \* The older design: an operation of its own, with evidence of its own.
+         /\ Does(e, Op(Size(hist[e]) + 1, e, "tell", m))
+         /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
-ProcessMail(e, m, lost) ==
+ProcessMail(e, m) ==
     LET H == hist[e]
         G == H \o turn[e]
         st == Stream(G, m.c, m.s)
-        ruling == Ruling(H, G, m)
-        now == <<Size(H) + 1, e>>
-        out(r) == IF lost THEN {} ELSE {r}
+        ruling == Ruling(H, G, st, m)
+        does(k) == /\ Does(e, Op(Size(H) + 1, e, k, m))
+                   /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
     IN
-    /\ Running(e) /\ m.k \in {"mail", "recover"} /\ Opens(e, m) /\ Len(turn[e]) < MaxBatch
-    /\ lost => Lossy
-    /\ IF ruling \notin Rulings THEN Refuse(e, m, ruling)
-       ELSE
-       /\ UNCHANGED <<epoch, up, session, disk, client, mails, refused>>
-       /\ CASE ruling = "execute" ->
-                 /\ Does(e, <<Op(now[1], e, "mail", m)>>)
-                 /\ replies' = replies \cup out(Reply(m, "executed", now)) \cup InboxMails(e, m, now)
-            [] ruling = "redeliver" ->
-                 \* The stored bytes: the reply to the envelope that was executed.
-                 /\ Does(e, <<>>)
-                 /\ replies' = replies \cup out(Reply(Executed(G, m), "executed", st.issued))
-            [] ruling = "fence" ->
-                 IF Fencing
-                 THEN /\ Does(e, <<Op(now[1], e, "fence", m)>>)
-                      /\ replies' = replies \cup out(Reply(m, "fenced", now))
-                 ELSE /\ Does(e, <<>>)
-                      /\ replies' = replies \cup out(Reply(m, "unexecuted", st.issued))
-            [] ruling = "tell" ->
-                 LET cp == IF RecoverTellsOnly THEN st.issued ELSE now IN
-                 /\ Does(e, IF RecoverTellsOnly THEN <<>> ELSE <<Op(now[1], e, "tell", m)>>)
-                 /\ replies' = replies \cup out(Reply(m, IF st.fenced THEN "fenced" ELSE "recovered", cp))
+    /\ Running(e) /\ m.k \in {"mail", "recover"} /\ Opens(e, G, m)
+    /\ CASE ruling = "execute" -> does("mail")
+         [] ruling = "fence" -> IF Fencing THEN does("fence") ELSE GiveUp(m)
+         [] ruling = "tell" -> Tell(e, m, st)
+         [] ruling = "redeliver" -> FALSE \* changes nothing: see Replies
+         [] OTHER -> Refuse(e, m, ruling) \/ (~RefusalKeepsPending /\ GiveUp(m))
 
-(* Evidence that the table does not remember needs a proof from the host, which may keep it back for a while. *)
+(* Mutant only.  Evidence that the table does not remember needs a proof from the host, which may keep it back for a
+   while: the mail is refused now, and a copy of it executed later. *)
 Remembered(G, c) ==
     {Stream(G, c, s).issued : s \in Topics} \cup {Stream(G, c, s).acked : s \in Topics} \cup {None}
 
 WithholdProof(e, m) ==
-    /\ ~HonestHost /\ ~RefusalKeepsPending /\ Running(e) /\ m.k = "mail" /\ Opens(e, m) /\ Len(turn[e]) < MaxBatch
-    /\ ~Quarantined(hist[e] \o turn[e]) /\ m.h \notin Remembered(hist[e] \o turn[e], m.c)
-    /\ Refuse(e, m, "unproven")
+    /\ ~RefusalKeepsPending /\ ~HonestHost /\ Running(e) /\ m.k = "mail" /\ Opens(e, hist[e] \o turn[e], m)
+    /\ m.h \notin Remembered(hist[e] \o turn[e], m.c)
+    /\ GiveUp(m)
 
 -----------------------------------------------------------------------------
 (* The host. *)
@@ -322,75 +307,60 @@ Restore(e, n) ==
     /\ ~HonestHost /\ epoch < MaxEpochs
     /\ epoch' = epoch + 1
     /\ hist' = [hist EXCEPT ![epoch + 1] = Prefix(hist[e], n)]
-    /\ UNCHANGED <<up, turn, session, disk, client, mails, replies, refused>>
+    /\ UNCHANGED <<up, turn, disk, client, mails, left, refused>>
 
 (* Honest: store what was committed; crash at any time; restart on what was stored. *)
 Persist ==
     /\ HonestHost /\ up /\ disk # hist[epoch]
     /\ disk' = hist[epoch]
-    /\ UNCHANGED <<epoch, up, hist, turn, session, client, mails, replies, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, client, mails, left, refused>>
 
 Crash ==
     /\ HonestHost /\ up /\ epoch < MaxEpochs
     /\ up' = FALSE
-    /\ UNCHANGED <<epoch, hist, turn, session, disk, client, mails, replies, refused>>
+    /\ UNCHANGED <<epoch, hist, turn, disk, client, mails, left, refused>>
 
 Restart ==
     /\ HonestHost /\ ~up
     /\ up' = TRUE /\ epoch' = epoch + 1
     /\ hist' = [hist EXCEPT ![epoch + 1] = disk]
-    /\ UNCHANGED <<turn, session, disk, client, mails, replies, refused>>
+    /\ UNCHANGED <<turn, disk, client, mails, left, refused>>
 
 -----------------------------------------------------------------------------
 Init ==
     /\ epoch = 1 /\ up = TRUE /\ disk = <<>>
     /\ hist = [e \in 1 .. MaxEpochs |-> <<>>]
     /\ turn = [e \in 1 .. MaxEpochs |-> <<>>]
-    /\ session = [e \in 1 .. MaxEpochs |-> [c \in Clients |-> 0]]
     /\ client = [c \in Clients |-> Client0]
-    /\ mails = {} /\ replies = {} /\ refused = {}
-
-Accept == \E r \in replies :
-    \/ AcceptWelcome(r.m.c, r)
-    \/ AcceptInbox(r.m.c, r)
-    \/ \E s \in Topics : AcceptReply(r.m.c, s, r)
-    \/ \E s \in Topics : GiveUp(r.m.c, s, r)
-
-Process == \E e \in 1 .. MaxEpochs, m \in mails, lost \in {FALSE, TRUE} :
-    ProcessHello(e, m, lost) \/ ProcessMail(e, m, lost)
+    /\ mails = {} /\ refused = {} /\ left = [mails |-> MaxMails, hellos |-> MaxHellos]
 
 Next ==
-    \/ \E c \in Clients, e \in 1 .. epoch : SayHello(c, e)
-    \/ \E c \in Clients, s \in Topics : Send(c, s) \/ Recover(c, s)
-    \/ Accept
-    \/ Process
-    \/ \E e \in 1 .. epoch, m \in mails : WithholdProof(e, m)
-    \/ \E e \in 1 .. epoch : Commit(e)
-    \/ \E e \in 1 .. epoch : \E n \in 0 .. Size(hist[e]) : Restore(e, n)
+    \/ \E c \in Clients : (\E e \in Epochs : SayHello(c, e)) \/ AcceptWelcome(c) \/ AcceptInbox(c)
+    \/ \E c \in Clients, s \in Topics : Send(c, s) \/ Recover(c, s) \/ AcceptReply(c, s)
+    \/ \E e \in Epochs, m \in mails : ProcessHello(e, m) \/ ProcessMail(e, m) \/ WithholdProof(e, m)
+    \/ \E e \in Epochs : Commit(e) \/ \E n \in 0 .. Size(hist[e]) : Restore(e, n)
     \/ Persist \/ Crash \/ Restart
 
 Spec == Init /\ [][Next]_vars
 
-(* An honest host and network, given enough time: what is repeated arrives, what crashed is started again. *)
+(* An honest host and network, given enough time: what is sent again and again arrives, what crashed is restarted. *)
 Fairness ==
     /\ WF_vars(Persist) /\ WF_vars(Restart) /\ \A e \in 1 .. MaxEpochs : WF_vars(Commit(e))
     /\ \A c \in Clients :
         /\ WF_vars(MustSayHello(c) /\ SayHello(c, epoch))
-        /\ WF_vars(\E e \in 1 .. epoch, m \in mails : Current(m) /\ m.c = c /\ m.k = "hello" /\ ProcessHello(e, m, FALSE))
-        /\ WF_vars(\E r \in replies : AcceptWelcome(c, r))
+        /\ WF_vars(\E m \in mails : Current(m) /\ m.c = c /\ ProcessHello(epoch, m))
+        /\ WF_vars(AcceptWelcome(c))
         /\ \A s \in Topics :
             /\ WF_vars(client[c].st[s].pend # client[c].sess /\ Recover(c, s))
-            /\ WF_vars(\E e \in 1 .. epoch, m \in mails : Current(m) /\ m.c = c /\ m.s = s /\ ProcessMail(e, m, FALSE))
-            /\ WF_vars(\E r \in replies : AcceptReply(c, s, r))
+            /\ WF_vars(\E m \in mails : Current(m) /\ m.c = c /\ m.s = s /\ ProcessMail(epoch, m))
+            /\ WF_vars(AcceptReply(c, s))
 
 FairSpec == Spec /\ Fairness
 
 Symmetry == Permutations(Clients) \cup Permutations(Topics)
 
 -----------------------------------------------------------------------------
-(* Invariants of the abstraction itself. *)
-
-Epochs == 1 .. epoch
+(* The abstraction itself. *)
 
 RootsIdentifyHistories ==
     \A e, f \in Epochs : \A n \in 1 .. Size(hist[e]) :
@@ -409,13 +379,13 @@ RefuseBeforeExecute ==
 SameMail(a, b) == a.k \in {"mail", "fence"} /\ b.k \in {"mail", "fence"} /\ a.c = b.c /\ a.s = b.s /\ a.q = b.q
 
 NoDoubleExecution ==
-    \A e \in Epochs : \A i, j \in DOMAIN hist[e] : i # j => ~SameMail(hist[e][i], hist[e][j])
+    \A e \in Epochs : \A i, j \in DOMAIN hist[e] : i < j => ~SameMail(hist[e][i], hist[e][j])
 
 (* Over all histories there ever were, a mail is executed at one place. *)
 ExecutedOnce ==
-    \A e, f \in Epochs : \A i \in DOMAIN hist[e], j \in DOMAIN hist[f] :
+    \A e, f \in Epochs : e < f => \A i \in DOMAIN hist[e], j \in DOMAIN hist[f] :
         LET a == hist[e][i]  b == hist[f][j] IN
-        (a.k = "mail" /\ b.k = "mail" /\ SameMail(a, b)) => (a.n = b.n /\ a.ep = b.ep)
+        (a.k = "mail" /\ b.k = "mail" /\ SameMail(a, b)) => At(a) = At(b)
 
 (* Everything that one client accepted lies in one history: its view. *)
 OneView ==
@@ -423,14 +393,14 @@ OneView ==
         /\ Contains(hist[e], client[c].h)
         /\ \A s \in Topics : Contains(hist[e], client[c].st[s].e) /\ client[c].st[s].e[1] <= client[c].h[1]
 
-(* Fork-linearizability, no-join: an operation in two clients' views has the same operations before it in both. *)
+(* Fork-linearizability, no join: an operation in two clients' views has the same operations before it in both. *)
 NoForkJoin ==
     \A c, d \in Clients : \A e, f \in Epochs :
-        (Contains(hist[e], client[c].h) /\ Contains(hist[f], client[d].h)) =>
+        (e # f /\ Contains(hist[e], client[c].h) /\ Contains(hist[f], client[d].h)) =>
             \A i \in DOMAIN hist[e], j \in DOMAIN hist[f] :
                 LET a == hist[e][i]  b == hist[f][j] IN
                 (/\ a.n <= client[c].h[1] /\ b.n <= client[d].h[1]
-                 /\ a.k = "mail" /\ b.k = "mail" /\ SameMail(a, b)) => (a.n = b.n /\ a.ep = b.ep)
+                 /\ a.k = "mail" /\ b.k = "mail" /\ SameMail(a, b)) => At(a) = At(b)
 
 (* Clients whose views have parted never again have mails, sent since, in one history. *)
 NoMeeting ==

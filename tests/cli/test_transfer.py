@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from client.transfer import BATCH_BYTES, BATCH_ENTRIES, Entry, Format, batches, format_of, read_entries, write_entries
+from client.transfer import Entry, Format, format_of, read_entries, write_entries
 from hypothesis import given
 from hypothesis import strategies as st
 from wire.errors import InvalidInput
@@ -115,15 +115,3 @@ def test_a_name_tells_the_format(path: str) -> None:
 def test_a_name_that_tells_no_format_is_refused(path: str) -> None:
     with pytest.raises(InvalidInput, match="--format"):
         format_of(path)
-
-
-@given(st.lists(st.builds(Entry, st.just("k"), st.integers(0, BATCH_BYTES).map(bytes)), max_size=5))
-def test_batches_are_bounded_and_lose_nothing(entries: list[Entry]) -> None:
-    grouped = list(batches(iter(entries)))
-    assert [entry for batch in grouped for entry in batch] == entries
-    assert all(sum(1 + len(entry.value) for entry in batch[:-1]) < BATCH_BYTES for batch in grouped)
-
-
-def test_many_small_entries_share_mails() -> None:
-    sizes = [len(batch) for batch in batches([Entry("k", b"")] * (2 * BATCH_ENTRIES + 1))]
-    assert sizes == [BATCH_ENTRIES, BATCH_ENTRIES, 1]

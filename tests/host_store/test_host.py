@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -16,12 +17,14 @@ from host_enclaves import Echo, Ledger
 from raw_client import RawClient
 
 from host_store.host import EnclaveHost
+from host_store.in_process.channel import InProcessChannel
 from host_store.intake import Intake
 from host_store.lmdb_store import LmdbStore
 from host_store.outbox_memory import MemoryOutbox
 from host_store.store import OutboxItem
+from host_store.supervisor import Supervisor
 from host_store.writer import APPEND_ATTEMPTS
-from wire.boundary import Incoming, IncomingKind
+from wire.boundary import Answer, AnswerKind, Delivery, Incoming, IncomingKind
 from wire.errors import (
     ClientStale,
     CorruptedStore,
@@ -533,6 +536,53 @@ def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     LmdbStore.open(tmp_path / "store").close()
+
+
+Alter = Callable[[Delivery], Delivery]
+
+
+class LyingChannel(InProcessChannel):
+    """An enclave whose deliveries are altered, once."""
+
+    def __init__(self, key: Path, alter: list[Alter]) -> None:
+        super().__init__(Ledger, key)
+        self.alter = alter
+
+    def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
+        for delivery in super().deliver(batch):
+            yield self.alter.pop()(delivery) if self.alter else delivery
+
+
+LIES: dict[str, Alter] = {
+    "no answer": lambda delivery: delivery._replace(answers=[]),
+    "answered twice": lambda delivery: delivery._replace(answers=delivery.answers * 2),
+    "answer to nobody": lambda delivery: delivery._replace(answers=[delivery.answers[0]._replace(position=1)]),
+    "answer of a call": lambda delivery: delivery._replace(answers=[Answer(0, AnswerKind.CALL_DONE)]),
+    "nothing to deliver": lambda delivery: delivery._replace(answers=[Answer(0, AnswerKind.DIRECT)]),
+    "outbox without a commit": lambda delivery: delivery._replace(commit=None),
+    "outbox of another commit": lambda delivery: delivery._replace(number=delivery.number + 1),
+    "no delivery at all": lambda delivery: None,  # type: ignore[dict-item, return-value]
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_an_enclave_that_breaks_the_protocol_is_replaced_and_nobody_waits_for_ever(
+    store: WatchedStore, tmp_path: Path, lie: Alter
+) -> None:
+    alter: list[Alter] = []
+    intake = Intake()
+    supervisor = Supervisor(lambda _on_end: LyingChannel(tmp_path / "test.key", alter), store, intake)
+    supervisor.start()
+    with EnclaveHost("liar", supervisor, intake, store, False) as host:
+        user = User(host)
+        alter.append(lie)
+        answer = user.post("put a 1")
+        # Who was answered before the lie was seen has the right answer.
+        with suppress(HostUnavailable):
+            user.accept(answer)
+        retried_until_a_new_epoch(host, 2)
+        user.hello()
+        assert user.client.send(b"keys", user.deliver, "another").outcome is Outcome.EXECUTED
 
 
 # --- closing ------------------------------------------------------------------------------------------------

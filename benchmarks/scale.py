@@ -1,0 +1,68 @@
+"""How much is measured: a quick look, or all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes and lengths of one run. Figures with a bound are taken at the same sizes in every scale."""
+
+    rounds: int
+    """Rounds of each contender where two are compared."""
+    round_seconds: float
+    peer_counts: tuple[int, ...]
+    """Entries in the stores that are compared with peers, beside :data:`PEER_COUNT`."""
+    every_peer: bool
+    """Whether peers that no figure needs are measured as well."""
+    ycsb_steps: int
+    """Operations of one round of a YCSB workload; 0: none."""
+    cost_counts: tuple[int, ...]
+    """Map sizes of the curve "cost of a commit", beside those of ``flat_cost``."""
+    restart_mib: tuple[int, ...]
+    """Live sizes of the curve "time to the first mail", beside that of ``restart_mib_s``."""
+    clients: tuple[int, ...]
+    """Concurrent clients of the mail path, beside :data:`CLIENTS`."""
+    mail_rounds: int
+    mail_seconds: float
+    space_entries: int
+    space_turnovers: float
+    """How many times as many commits as live entries a long run has."""
+
+
+PEER_COUNT: Final = 100_000
+"""Entries in the stores that the figures compare."""
+SMALL_COUNT: Final = 1_000
+BIG_COUNT: Final = 1_000_000
+CLIENTS: Final = 16
+
+QUICK: Final = Scale(
+    rounds=9,
+    round_seconds=0.08,
+    peer_counts=(),
+    every_peer=False,
+    ycsb_steps=0,
+    cost_counts=(),
+    restart_mib=(),
+    clients=(),
+    mail_rounds=7,
+    mail_seconds=0.35,
+    space_entries=5_000,
+    space_turnovers=1.5,
+)
+FULL: Final = Scale(
+    rounds=15,
+    round_seconds=0.25,
+    peer_counts=(20_000, 1_000_000),
+    every_peer=True,
+    ycsb_steps=2_000,
+    cost_counts=(3_000, 10_000, 30_000, 100_000, 300_000),
+    restart_mib=(1, 4, 16, 64, 256, 1024),
+    clients=(1, 64),
+    mail_rounds=15,
+    mail_seconds=1.0,
+    space_entries=50_000,
+    space_turnovers=6,
+)
