@@ -198,6 +198,8 @@ class Sqlite:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute(f"PRAGMA cache_size = -{_CACHE_MIB * 1024}")
+        # 64 MiB of log instead of 4: measured to make large commits faster, and one-put commits no slower.
+        execute("PRAGMA wal_autocheckpoint = 16384")
         execute("CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
 
     def _connect(self, file: Path) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.workload import ENTRY_BYTES, names, values
+from host_store import EmbeddedMap, open_map
 from host_store.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
 from pmap.core import EnclaveCore
@@ -68,6 +69,11 @@ def key_file(folder: Path) -> Path:
 def sealing_key(folder: Path) -> bytes:
     """What :func:`host_store.open_map` opens an enclave's store with."""
     return derive_key(key_file(folder).read_bytes(), SIGNER, b"simulated sealing", _PRODUCT.to_bytes(2, "big"))
+
+
+def open_store(folder: Path) -> EmbeddedMap:
+    """An enclave's store as an embedded map."""
+    return open_map(folder, sealing_key(folder), max_size=BigKeyValueEnclave.max_persistent_map_size)
 
 
 class Written:

@@ -1,21 +1,23 @@
 """The command line of who uses a key-value enclave: ``pmap put``, ``get``, ``delete``, ``scan``, ``evidence``.
 
-``pmap`` finds these commands, and those of :mod:`client.transfer_commands`, through the entry-point group ``pmap.commands``.
+``pmap`` finds these commands, and those of :mod:`client.transfer_commands`, by the entry-point group ``pmap.commands``.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from client.connection import Connection, connection_options
+from client.output_file import STDOUT, output_file
 from wire.errors import InvalidInput
 
 if TYPE_CHECKING:
     from client.sync import EnclaveClient
+    from client.transfer import Entry
 
 wait_stable_option = click.option(
     "--wait-stable",
@@ -30,7 +32,7 @@ wait_stable_option = click.option(
 @click.option("--file", "file", type=click.File("rb"), help="Take the value from a file; - is standard input.")
 @wait_stable_option
 @connection_options
-def put(key: str, value: str | None, file: click.utils.LazyFile | None, wait_stable: bool, **options: str) -> None:
+def put(key: str, value: str | None, file: IO[bytes] | None, wait_stable: bool, **options: Any) -> None:
     """Write VALUE, a text or the bytes of a file, under KEY.
 
     \b
@@ -42,16 +44,23 @@ def put(key: str, value: str | None, file: click.utils.LazyFile | None, wait_sta
     if (value is None) == (file is None):
         raise click.UsageError("Give the value either as an argument or with --file.")
     data = file.read() if file is not None else _encoded(value or "", "value")
-    with _connection(options).map() as entries:
+    with Connection(**options).map() as entries:
         entries.put(_checked_key(key), data)
         report_write(entries.client, f"stored {key!r}", wait_stable)
 
 
 @click.command()
 @click.argument("key")
-@click.option("-o", "--output", metavar="FILE", type=click.File("wb", lazy=True, atomic=True), default="-", help="Write the value there.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    default=STDOUT,
+    help="Write the value there; - is standard output, and the default.",
+)
 @connection_options
-def get(key: str, output: click.utils.LazyFile, **options: str) -> None:
+def get(key: str, output: str, **options: Any) -> None:
     """Print the value of KEY, byte for byte. Exits with 1 if there is none.
 
     \b
@@ -59,12 +68,13 @@ def get(key: str, output: click.utils.LazyFile, **options: str) -> None:
       pmap get greeting
       pmap get logo -o logo.png
     """
-    with _connection(options).map() as entries:
+    with Connection(**options).map() as entries:
         value = entries.get(_checked_key(key))
     if value is None:
         raise click.ClickException(f"there is no entry {key!r}")
-    output.write(value)
-    if output.name == "-" and sys.stdout.isatty() and not value.endswith(b"\n"):
+    with output_file(output) as file:
+        file.write(value)
+    if output == STDOUT and sys.stdout.isatty() and not value.endswith(b"\n"):
         click.echo()
 
 
@@ -72,14 +82,14 @@ def get(key: str, output: click.utils.LazyFile, **options: str) -> None:
 @click.argument("key")
 @wait_stable_option
 @connection_options
-def delete(key: str, wait_stable: bool, **options: str) -> None:
+def delete(key: str, wait_stable: bool, **options: Any) -> None:
     """Remove KEY and its value. Exits with 1 if there is none.
 
     \b
     Example:
       pmap delete greeting
     """
-    with _connection(options).map() as entries:
+    with Connection(**options).map() as entries:
         if not entries.delete(_checked_key(key)):
             raise click.ClickException(f"there is no entry {key!r}")
         report_write(entries.client, f"deleted {key!r}", wait_stable)
@@ -93,7 +103,7 @@ def delete(key: str, wait_stable: bool, **options: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, as 'pmap import' reads them.")
 @connection_options
 def scan(
-    prefix: str | None, start: str | None, stop: str | None, limit: int | None, as_json: bool, **options: str
+    prefix: str | None, start: str | None, stop: str | None, limit: int | None, as_json: bool, **options: Any
 ) -> None:
     """Print entries in the order of their keys: the key, a tab, and the value.
 
@@ -108,17 +118,23 @@ def scan(
     from client.transfer import Entry, json_line
 
     show = json_line if as_json else _line
-    with _connection(options).map() as entries:
+    with Connection(**options).map() as entries:
         for key, value in entries.scan(start, stop, prefix=prefix, limit=limit):
             click.echo(show(Entry(key, value)))
 
 
 @click.command()
-@click.option("--compare", "other", metavar="FILE", type=click.File("r"), help="Compare with another client's checkpoint in this file.")
+@click.option(
+    "--compare",
+    "other",
+    metavar="FILE",
+    type=click.File("r", "utf-8", "replace"),
+    help="Compare with another client's checkpoint in this file.",
+)
 @click.option("--invite", "make_invite", is_flag=True, help="Print an invite for a new client instead.")
 @click.option("--accept-invite", metavar="TEXT", help="Start as a new client from this invite.")
 @connection_options
-def evidence(other: click.utils.LazyFile | None, make_invite: bool, accept_invite: str | None, **options: str) -> None:
+def evidence(other: IO[str] | None, make_invite: bool, accept_invite: str | None, **options: Any) -> None:
     """Print the newest signed checkpoint that this client holds, or compare it with another client's.
 
     A host can show two groups of clients two histories as long as they never compare. So compare now and then:
@@ -131,7 +147,7 @@ def evidence(other: click.utils.LazyFile | None, make_invite: bool, accept_invit
       pmap evidence --invite                                (for a new client ...)
       pmap evidence --state new.state --accept-invite TEXT  (... who starts from this client's evidence)
     """
-    with _connection(options).client(accept_invite) as client:
+    with Connection(**options).client(accept_invite) as client:
         if other is not None:
             client.compare(other.read())
             click.echo("the two checkpoints are of one history")
@@ -150,10 +166,6 @@ def report_write(client: EnclaveClient, done: str, wait_stable: bool) -> None:
     if wait_stable:
         client.wait_stable(receipt)
         click.echo(f"commit {receipt.commit} is stable")
-
-
-def _connection(options: dict[str, str]) -> Connection:
-    return Connection(**options)  # type: ignore[arg-type]  # by connection_options
 
 
 def _encoded(text: str, what: str) -> bytes:

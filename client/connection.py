@@ -64,7 +64,9 @@ class Connection:
         try:
             return EnclaveClient.connect(self.url, constraint=constraint, state=state, invite=invite)
         except HostUnavailable as error:
-            error.add_note(f"Is the server running at {self.url}? Start one with 'pmap serve', or name another by --url.")
+            error.add_note(
+                f"Is the server running at {self.url}? Start one with 'pmap serve', or name another by --url."
+            )
             raise
 
 

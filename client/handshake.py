@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from client.acceptance import accept_welcome, check_checkpoint, open_answer, pin_of, raise_highest, refusal_of
 from client.constraint import Constraint
-from client.effects import Deliver, FetchAttestation, Save, Steps, TellRestart, Wait
+from client.effects import Deliver, FetchAttestation, Renew, Save, Steps, TellRestart, Wait
 from client.identity import Identity
 from client.state import ClientState, Pin, SessionKeys
 from client.verification import verify_attestation
@@ -68,6 +68,20 @@ class Handshake:
         self._verified = (untrusted, attestation)
         self._unused = attestation
         self.epoch = attestation.epoch
+
+    def ensure_session(self, dead: bytes | None = None) -> Steps[None]:
+        """Have a session open that is not ``dead``, nor of another epoch than the attested one."""
+        session = self._state.session
+        if session is None:
+            yield Renew(None)
+        elif session.id == dead or self.session_is_over:
+            yield Renew(session.id)
+
+    @property
+    def session_is_over(self) -> bool:
+        """Whether the session is of another epoch than the one that was attested last."""
+        session, epoch = self._state.session, self.epoch
+        return session is not None and epoch is not None and session.epoch != epoch
 
     def renew(self, dead: bytes | None) -> Steps[None]:
         """Open a session, unless another one than ``dead`` is open. To be run by one at a time.

@@ -11,9 +11,10 @@ from typing import Final
 
 from client.acceptance import pin_of, take_inbox
 from client.constraint import Constraint
-from client.courier import Courier, Settled
+from client.courier import Courier
 from client.effects import PollMail, Save, Steps, Wait
 from client.handshake import Handshake
+from client.recovery import Settled
 from client.reply import Fate, InboxMail, MailFailed, Receipt, Reply, Resolved
 from client.state import ClientState
 from wire.crypto import KEY_BYTES, Randomness, SigningKey, system_randomness
@@ -90,7 +91,7 @@ class Session:
     def open(self) -> Steps[None]:
         """Have a session, and with it a checkpoint."""
         self.check_verdict()
-        yield from self._courier.ensure_session()
+        yield from self.handshake.ensure_session()
 
     # --- mails -------------------------------------------------------------------------------------------
 
@@ -187,13 +188,13 @@ class Session:
         self.check_verdict()
         state = self.state
         self.take_over()
-        yield from self._courier.ensure_session()
+        yield from self.handshake.ensure_session()
         yield from self._fetch_inbox()
         if not state.inbox:
             # Perhaps the enclave restarted: it sends its mails to the sessions that it knows.
             yield from self.handshake.attest()
-            if self._courier.session_is_over:
-                yield from self._courier.ensure_session()
+            if self.handshake.session_is_over:
+                yield from self.handshake.ensure_session()
                 yield from self._fetch_inbox()
         if not state.inbox and state.inbox_next < state.inbox_announced:
             # Acknowledging what was taken lets the host forget it, and get to what comes after it.

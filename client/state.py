@@ -175,7 +175,7 @@ def _encode_verdict(verdict: StickyVerdict) -> list[Any]:
 
 def _decode(data: bytes) -> ClientState:
     fields = expect(
-        unpack(data, MAX_STATE_BYTES), bytes, int, object, object, list, object, int, int, list, object
+        unpack(data, MAX_STATE_BYTES, max_arrays=MAX_STATE_BYTES), bytes, int, object, object, list, object, int, int, list, object
     )  # fmt: skip
     seed, hello_number, pin, session, streams, highest, inbox_next, inbox_announced, inbox, verdict = fields
     state = ClientState(_exactly(seed, KEY_BYTES), _counter(hello_number))

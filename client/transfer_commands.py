@@ -1,4 +1,4 @@
-"""``pmap import`` and ``pmap export``: many entries from and to files, in many-entry mails, with a progress bar."""
+"""``pmap import`` and ``pmap export``: many entries from and to files, many in one mail, with a progress bar."""
 
 from __future__ import annotations
 
@@ -53,19 +53,13 @@ def import_(file: str, form: str | None, skip: int, wait_stable: bool, **options
     """
     chosen = _format(file, form)
     size = None if file == STDOUT else os.path.getsize(file)
-    with (
-        click.open_file(file, "rb") as source,
-        Connection(**options).map() as entries,
-        _progress("importing", size, unit="bytes") as advance,
-    ):
-        stored = _store(entries, islice(read_entries(source, chosen, advance), skip, None), skip)
-    if stored == 0:
-        click.echo("there was nothing to import")
-        return
-    # Only now: the bar is gone.
-    with Connection(**options).client() as client:
-        client.heartbeat()
-        report_write(client, f"imported {stored:,} entries, the last ones", wait_stable)
+    with click.open_file(file, "rb") as source, Connection(**options).map() as entries:
+        with _progress("importing", size, unit="bytes") as advance:
+            stored = _store(entries, islice(read_entries(source, chosen, advance), skip, None), skip)
+        if stored:
+            report_write(entries.client, f"imported {stored:,} entries, the last", wait_stable)
+        else:
+            click.echo("there was nothing to import")
 
 
 @click.command()
@@ -110,15 +104,22 @@ def _store(entries: KeyValueClient, source: Iterator[Entry], skipped: int) -> in
     from wire.kv import Put
 
     stored = 0
+
+    def how_far() -> str:
+        return (
+            f"{stored:,} entries were stored before that. Once the cause is gone, run the import again"
+            f" with --skip {skipped + stored}."
+        )
+
     try:
         for mail in mails(Put(entry.key, entry.value) for entry in source):
             entries.execute(mail)
             stored += len(mail)
     except PmapError as error:
-        error.add_note(
-            f"{stored:,} entries were stored before that. Once the cause is gone, run the import again"
-            f" with --skip {skipped + stored}."
-        )
+        error.add_note(how_far())
+        raise
+    except KeyboardInterrupt:
+        click.echo(how_far(), err=True)
         raise
     return stored
 

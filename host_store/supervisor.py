@@ -2,8 +2,8 @@
 
 An incarnation ends when its process dies, when it breaks the protocol, or when the store could not keep what it
 did. Then everything on its way is failed or finished, and the next one is started from the store: at once the first
-time, after a growing pause when that does not last. What cannot get better by itself ends the host instead
-(:data:`FINAL`): another host took the store over, the key does not fit, the store is corrupted.
+time, after a growing pause when that does not last. What cannot get better by itself (anything but
+:data:`RECOVERABLE`) ends the host instead: another host took the store over, the key does not fit, the store is corrupted.
 """
 
 from __future__ import annotations

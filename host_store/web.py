@@ -1,12 +1,14 @@
 """The web server: a host's mail slot over HTTP/1.1.
 
-======= ============================= ========================== ======================================
-GET     ``/attestation``              attestation document
-POST    ``/deliver-mail``             body: an envelope          answer: the reply's envelope
-POST    ``/poll-mail``                body: a session (16 bytes) msgpack array of envelopes
-GET     ``/consistency?from=A&to=B``                             msgpack array of hashes
-GET     ``/healthz``                                             JSON, for people and load balancers
-======= ============================= ========================== ======================================
+======= ============================ ==================== ====================================
+method  path                         body                 answer
+======= ============================ ==================== ====================================
+GET     ``/attestation``                                  attestation document
+POST    ``/deliver-mail``            envelope             the reply's envelope
+POST    ``/poll-mail``               session (16 bytes)   msgpack array of envelopes
+GET     ``/consistency?from=A&to=B``                      msgpack array of hashes
+GET     ``/healthz``                                      JSON, for people and load balancers
+======= ============================ ==================== ====================================
 
 Errors are JSON, ``{"error": code, "message": text}``: 400 ``malformed`` or ``undecryptable``, 404 ``not_found``, 405
 ``method_not_allowed``, 409 ``session_unknown``, 413 ``too_large``, 503 ``unavailable`` or ``reply_withheld``, 504

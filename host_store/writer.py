@@ -159,13 +159,15 @@ class Writer:
             self._on_failure()
 
     def _finish(self, batch: Batch, error: PmapError | None) -> None:
+        unanswered = [item for item in batch if item is not None]
+        if unanswered and error is None:
+            self._fail(Malformed("the enclave gave no answer"))
+        reason = self.failure or error
+        for item in unanswered:
+            failed = HostUnavailable(f"the outcome is unknown, ask again or recover: {reason}")
+            failed.__cause__ = reason
+            item.promise.set_exception(failed)
         self._room.release()
-        reason = self.failure or error or Malformed("the enclave gave no answer")
-        for item in batch:
-            if item is not None:
-                failed = HostUnavailable(f"the outcome is unknown, ask again or recover: {reason}")
-                failed.__cause__ = reason
-                item.promise.set_exception(failed)
 
     def _carry_out(self, delivery: Delivery, batch: Batch) -> None:
         self._keep(delivery)
@@ -235,8 +237,10 @@ class Writer:
             promise.set_result(data)
         elif kind is AnswerKind.CALL_FAILED:
             promise.set_exception(HandlerFailed((data or b"").decode(errors="replace")))
+        elif kind is AnswerKind.REJECTED and answer.slot in _REJECTIONS:
+            promise.set_exception(again(_REJECTIONS[answer.slot]))
         else:
-            promise.set_exception(again(_REJECTIONS.get(answer.slot, _REJECTIONS[Rejection.MALFORMED])))
+            raise Malformed("the enclave answered a mail with nothing")
 
     def _teach(self, item: Item, size: int) -> bool:
         """Let the item go again, with the proof that was missing. False if there is no proof to be had."""

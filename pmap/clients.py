@@ -20,7 +20,7 @@ from wire.mail import Outcome
 UNRESOLVED: Final = bytes(HASH_BYTES)
 
 _position = struct.Struct(">Q32s")
-_client = struct.Struct(">Q32sQ32sQQI")
+_client = struct.Struct(">Q32sQ32sQQQI")
 _stream = struct.Struct(">Q32sQ32sQB32s32sQI")
 _place = struct.Struct(">Q32sQI")
 # Where "issued" stands in each value; the same layout helps to fill a root in without unpacking.
@@ -45,20 +45,28 @@ class ClientState:
     issued: Position = field(default_factory=Position)
     inbox_next: int = 0
     inbox_acked: int = 0
+    inbox_bytes: int = 0
     streams: int = 0
 
     def encode(self) -> bytes:
         """Fixed-width bytes."""
         acked, issued = self.acked, self.issued
         return _client.pack(
-            acked.size, acked.root, issued.size, issued.root, self.inbox_next, self.inbox_acked, self.streams
+            acked.size,
+            acked.root,
+            issued.size,
+            issued.root,
+            self.inbox_next,
+            self.inbox_acked,
+            self.inbox_bytes,
+            self.streams,
         )
 
     @classmethod
     def decode(cls, value: bytes) -> ClientState:
         """Our own bytes back."""
-        acked, acked_root, issued, issued_root, inbox_next, inbox_acked, streams = _client.unpack(value)
-        return cls(Position(acked, acked_root), Position(issued, issued_root), inbox_next, inbox_acked, streams)
+        acked, acked_root, issued, issued_root, *rest = _client.unpack(value)
+        return cls(Position(acked, acked_root), Position(issued, issued_root), *rest)
 
 
 @dataclass(slots=True)

@@ -85,7 +85,10 @@ class Enclave:
         raise Rejected(f"{type(self).__name__} does not take calls from its host")
 
     def admit(self, client: str) -> bool:
-        """Whether a client (public key in hex) that was never here before may use this enclave."""
+        """Whether a client (public key in hex) that was never here before may use this enclave.
+
+        It may look at everything that persists; what it writes or sends is undone.
+        """
         return True
 
     # --- to be used by the enclave's author --------------------------------------------------------------

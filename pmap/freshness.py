@@ -7,8 +7,9 @@ applied (any failure: not executed):
 
 1. *Evidence of the stream* must be the latest checkpoint issued on the stream; the one before it (or none, if
    there is no such) is let through to rule 3, where it suffices for a duplicate or a RECOVER only.
-2. *Highest evidence* must be one that was issued to this client, or lie in this history, and not below what the
-   client has shown before. Evidence that fails 1 or 2 is judged by what it proves:
+2. *Highest evidence* must be one that was issued to this client, or lie in this history; in a hello, moreover, not
+   below what the client has shown before. (Mails of one client's streams may overtake each other.)
+   Evidence that fails 1 or 2 is judged by what it proves:
    a. not signed by this store's key: :class:`EvidenceInvalid`, the client's fault, no alarm;
    b. signed, of more records than this history has: :class:`RollbackDetected`;
    c. signed, of a size whose root here is another: :class:`ForkDetected`;
@@ -65,22 +66,29 @@ class Evidence:
         self._public_key = public_key
 
     def check_highest(
-        self, claimed: Checkpoint | None, client: ClientState, issued_to: Callable[[], Iterable[Position]]
+        self,
+        claimed: Checkpoint | None,
+        client: ClientState,
+        issued_to: Callable[[], Iterable[Position]],
+        *,
+        hello: bool,
     ) -> None:
         """Rule 2. ``issued_to`` lists, slowly, every position issued to the client."""
         if _matches(claimed, client.issued) or _matches(claimed, client.acked):
             return
-        if claimed is not None:
-            for position in issued_to():
-                if position.size >= client.acked.size and _matches(claimed, position):
-                    return
-        self._judge(claimed)
-        assert claimed is not None
-        if claimed.size < client.acked.size:
+        if claimed is None:
+            raise ClientStale("the client shows no evidence although it was given some: it lost its state")
+        if not self._remembers(claimed) and not any(_matches(claimed, position) for position in issued_to()):
+            self._judge(claimed)
+        if hello and claimed.size < client.acked.size:
             raise ClientStale(
                 f"the client's highest evidence is of commit {claimed.size}, but it showed {client.acked.size} before:"
                 " its state was restored from a backup, or two devices share it"
             )
+
+    def _remembers(self, claimed: Checkpoint) -> bool:
+        """Whether the claim is a point of this history that is at hand: it needs no signature then."""
+        return self._history.recent_root(claimed.size) == claimed.root
 
     def check_stream(self, claimed: Checkpoint | None, stream: StreamState) -> bool:
         """Rule 1: whether the evidence is the latest (True) or the one before it (False)."""
@@ -88,16 +96,16 @@ class Evidence:
             return True
         if _matches(claimed, stream.acked):
             return False
+        if claimed is None:
+            raise ClientStale("the client shows no evidence although it was given some: it lost its state")
         self._judge(claimed)
         raise ClientStale(
             "the stream's evidence is in this history but is not the latest issued:"
             " the client's state was restored from a backup, or two devices share it"
         )
 
-    def _judge(self, claimed: Checkpoint | None) -> None:
+    def _judge(self, claimed: Checkpoint) -> None:
         """Rules 2a, 2b, 2c, 2e; returns for evidence that is in this history."""
-        if claimed is None:
-            raise ClientStale("the client shows no evidence although it was given some: it lost its state")
         verify_checkpoint(claimed, self._public_key)
         history = self._history
         if claimed.size > history.n:

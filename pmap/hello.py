@@ -58,7 +58,7 @@ class Greeter:
         runtime = self._runtime
         value = runtime.live.get(client_key(hello.client))
         client = ClientState() if value is None else ClientState.decode(value)
-        runtime.check_highest(hello.highest, hello.client, client)
+        runtime.check_highest(hello.highest, hello.client, client, hello=True)
         if value is None:
             if runtime.enrolled >= MAX_CLIENTS:
                 raise LimitExceeded(f"this enclave has {MAX_CLIENTS} clients, the most that it takes")
@@ -69,9 +69,15 @@ class Greeter:
         return client
 
     def _admits(self, client: str) -> bool:
+        """Ask the author's code, which may look at everything; whatever it writes or sends is undone."""
+        runtime = self._runtime
+        mark = runtime.turn.mark()
+        runtime.entries.begin()
         try:
-            with self._runtime.entries.transaction():
-                return self._runtime.enclave.admit(client) is True
-        except Exception:
-            # Whatever goes wrong in the author's code, nobody is let in by it.
+            return runtime.enclave.admit(client) is True
+        except (Exception, SystemExit):
+            # Whatever goes wrong there, nobody is let in by it.
             return False
+        finally:
+            runtime.entries.abort()
+            runtime.turn.back_to(mark)

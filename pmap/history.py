@@ -44,11 +44,16 @@ class History:
         roots.pop(n - RECENT_ROOTS, None)
         return root
 
+    def recent_root(self, size: int) -> bytes | None:
+        """The root over the first ``size`` records, if it is remembered."""
+        return self._roots.get(size)
+
     def root_at(self, size: int) -> bytes | None:
         """The root over the first ``size`` records, or None where neither memory nor the window reaches."""
         root = self._roots.get(size)
         if root is None and self._base.size <= size <= self._base.size + len(self._leaves):
-            root = self.roots_at({size})[size]
+            # Kept: the window is hashed once for each size at the most.
+            root = self._roots[size] = self.roots_at({size})[size]
         return root
 
     def roots_at(self, sizes: set[int]) -> dict[int, bytes]:

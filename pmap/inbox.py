@@ -9,7 +9,7 @@ from __future__ import annotations
 from pmap.clients import ClientState, InboxPlace, Position, client_key, inbox_place_key
 from pmap.entries import INBOX, Entries
 from wire.errors import InvalidInput, LimitExceeded
-from wire.limits import MAX_INBOX_BODY_BYTES, MAX_INBOX_MAILS
+from wire.limits import MAX_INBOX_BODY_BYTES, MAX_INBOX_BYTES, MAX_INBOX_MAILS
 
 
 class Inbox:
@@ -32,8 +32,11 @@ class Inbox:
             raise LimitExceeded(f"a mail of {len(body)} bytes to an inbox; at most {MAX_INBOX_BODY_BYTES} are allowed")
         if state.inbox_next - state.inbox_acked >= MAX_INBOX_MAILS:
             raise LimitExceeded(f"the recipient's inbox holds {MAX_INBOX_MAILS} unacknowledged mails, the most it can")
+        if state.inbox_bytes + len(body) > MAX_INBOX_BYTES:
+            raise LimitExceeded(f"the recipient's inbox would hold more than {MAX_INBOX_BYTES} unacknowledged bytes")
         number = state.inbox_next
         state.inbox_next += 1
+        state.inbox_bytes += len(body)
         self._entries.put(_body_key(client, number), body)
         self._entries.put(client_key(client), state.encode())
         return number
@@ -62,6 +65,7 @@ class Inbox:
         drops: list[tuple[int, int]] = []
         for number in range(state.inbox_acked, min(received, state.inbox_next)):
             drops += self.placed(client, number)
+            state.inbox_bytes -= len(self._entries.live[_body_key(client, number)])
             self._entries.delete(_body_key(client, number))
             if inbox_place_key(client, number) in self._entries.live:
                 self._entries.delete(inbox_place_key(client, number))

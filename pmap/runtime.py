@@ -66,9 +66,11 @@ class Runtime:
         """The checkpoint that the coming commit gives out; its root is filled in once it is known."""
         return Position(self.log.n + 1, UNRESOLVED) if self.persistent else Position()
 
-    def check_highest(self, claimed: Checkpoint | None, key: bytes, client: ClientState) -> None:
+    def check_highest(
+        self, claimed: Checkpoint | None, key: bytes, client: ClientState, *, hello: bool = False
+    ) -> None:
         """Rule 2 of :mod:`pmap.freshness` for this client."""
-        self.evidence.check_highest(claimed, client, lambda: positions_issued_to(self.entries, key))
+        self.evidence.check_highest(claimed, client, lambda: positions_issued_to(self.entries, key), hello=hello)
 
     def save_client(self, key: bytes, client: ClientState, *shown: Checkpoint | None) -> None:
         """Write a client's entry after it has shown evidence that was accepted. Inside a transaction."""

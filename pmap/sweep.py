@@ -20,7 +20,7 @@ from typing import Final, Literal
 from sortedcontainers import SortedDict
 
 from wire.errors import InvalidInput
-from wire.limits import ENTRY_OVERHEAD_BYTES
+from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_FULL_SWEEP_BYTES
 
 SweepPolicy = Literal["incremental", "full"]
 INCREMENTAL: Final = "incremental"
@@ -52,7 +52,11 @@ class Sweep:
         budget is taken alone. Moves nothing; :meth:`advance` does.
         """
         if budget is None:
-            return _flat(list(live), list(live.values())), _cost(live), True
+            cost = _cost(live)
+            if cost <= MAX_FULL_SWEEP_BYTES:
+                return _flat(list(live), list(live.values())), cost, True
+            # More than one record holds, with everything beside the map: as much of it as does.
+            budget = MAX_FULL_SWEEP_BYTES
         # In bulk, not entry by entry: this is the larger part of a small commit's cost. How many entries fit is
         # guessed from the last slice, and put right.
         guess = self._guess

@@ -89,8 +89,12 @@ class Turn:
         """Encrypt the replies, now that the checkpoint is known, and hand everything out."""
         outbox: list[OutboxMessage] = []
         answers = self.answers
+        # An inbox mail that was sent and sent anew within this commit: the host drops before it adds.
+        superseded = {slot for n, slot in self.drops if n == number}
         for pending in self._replies:
             reply, session, position, index = pending.reply, pending.session, pending.position, pending.index
+            if position is None and index in superseded:
+                continue
             if reply.outcome is not Outcome.REFUSED:
                 reply = reply._replace(checkpoint=reply.checkpoint or checkpoint, stable=stable)
             message = seal_reply(reply, session.id, session.secret, randomness, padding)
@@ -101,7 +105,8 @@ class Turn:
             outbox.append(OutboxMessage(index, session.id, message))
             if position is not None:
                 answers.append(Answer(position, AnswerKind.BOXED, number, index))
-        return Delivery(number, commit, outbox, self.drops, answers, self.proofs)
+        drops = [drop for drop in self.drops if drop[0] != number] if superseded else self.drops
+        return Delivery(number, commit, outbox, drops, answers, self.proofs)
 
     def _count(self, reply: Reply) -> None:
         if reply.payload is not None:

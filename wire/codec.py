@@ -2,11 +2,13 @@
 
 msgpack is not canonical (integers in longer forms, repeated map keys), so bytes from somebody else
 are bounded first, decoded with every limit set, and must encode back to the very same bytes.
-Only nil, bool, int, str, bytes and arrays of them exist here: no maps, floats, extensions.
+Only nil, bool, int, str, bytes and arrays of them exist here: no maps and extensions, and a float, which alone is
+no format's field, passes no :func:`expect`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgpack
@@ -24,16 +26,30 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(untrusted: bytes | memoryview, max_bytes: int, *, max_items: int = MAX_ARRAY_ITEMS) -> Any:
+def unpack(
+    untrusted: bytes | memoryview, max_bytes: int, *, max_items: int = MAX_ARRAY_ITEMS, max_arrays: int = 1
+) -> Any:
     """Decode bytes that may come from anybody.
+
+    ``max_items`` bounds each array, ``max_arrays`` the number of all of them: one, unless said otherwise, because
+    a byte of msgpack can be an empty array that takes 64 bytes of memory.
 
     Raises:
         Malformed: longer than ``max_bytes``, not msgpack, trailing bytes, a type outside the ones
-            above, an array over ``max_items``, or not the canonical encoding of its value.
+            above, too many arrays or items, or not the canonical encoding of its value.
     """
     if len(untrusted) > max_bytes:
         raise Malformed(f"{len(untrusted)} bytes where at most {max_bytes} are allowed")
-    value = unpack_authentic(untrusted, max_items=max_items)
+    arrays = 0
+
+    def count(array: list[Any]) -> list[Any]:
+        nonlocal arrays
+        arrays += 1
+        if arrays > max_arrays:
+            raise ValueError("more arrays than the format has")
+        return array
+
+    value = _unpack(untrusted, max_items, count)
     try:
         canonical = pack(value)
     except _packer_errors as error:
@@ -49,11 +65,17 @@ def unpack_authentic(data: bytes | memoryview, *, max_items: int = 1 << 31) -> A
     Raises:
         Malformed: not msgpack, or trailing bytes.
     """
+    return _unpack(data, max_items, None)
+
+
+def _unpack(data: bytes | memoryview, max_items: int, on_array: Callable[[list[Any]], list[Any]] | None) -> Any:
     try:
         return msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
+            list_hook=on_array,
+            object_pairs_hook=_refuse_map,
             strict_map_key=True,
             max_str_len=len(data),
             max_bin_len=len(data),
@@ -63,6 +85,10 @@ def unpack_authentic(data: bytes | memoryview, *, max_items: int = 1 << 31) -> A
         )
     except _unpack_errors as error:
         raise Malformed("not valid msgpack of the expected kind") from error
+
+
+def _refuse_map(_: Any) -> Any:
+    raise ValueError("the format has no maps")
 
 
 def expect(value: Any, *types: type) -> list[Any]:

@@ -114,7 +114,7 @@ def encode_operations(operations: Sequence[Operation]) -> bytes:
 
 def decode_operations(untrusted: bytes) -> list[Operation]:
     """A mail's operations. Raises :class:`Malformed` and :class:`LimitExceeded`."""
-    fields = unpack(untrusted, MAX_BODY_BYTES, max_items=MAX_OPERATIONS)
+    fields = unpack(untrusted, MAX_BODY_BYTES, max_items=MAX_OPERATIONS, max_arrays=MAX_OPERATIONS + 1)
     if type(fields) is not list or not fields:
         raise Malformed("a mail to the key-value enclave is an array of operations")
     operations = [_decode_operation(one) for one in fields]
@@ -208,7 +208,7 @@ def decode_results(payload: bytes | None, operations: Sequence[Operation]) -> li
     """The results of these operations. Raises :class:`Malformed`."""
     if payload is None:
         raise Malformed("the enclave answered nothing: it is not the key-value enclave")
-    fields = unpack(payload, MAX_BODY_BYTES)
+    fields = unpack(payload, MAX_BODY_BYTES, max_arrays=2 * MAX_OPERATIONS + 1)
     if type(fields) is not list or len(fields) != len(operations):
         raise Malformed(f"expected {len(operations)} results")
     return [_decode_result(operation, field) for operation, field in zip(operations, fields, strict=True)]

@@ -31,6 +31,8 @@ COMMIT_BYTES: Final = 32 * MIB
 
 MAX_FULL_SWEEP_MAP_BYTES: Final = 256 * MIB
 """Largest map whose every commit may re-encrypt all of it: it must fit into one record beside the changes."""
+MAX_FULL_SWEEP_BYTES: Final = 384 * MIB
+"""The most that a full sweep puts into one record, with the clients' entries and inboxes beside the map."""
 
 # --- mail (bytes unless said otherwise) ---------------------------------------------------------------
 MAX_BODY_BYTES: Final = 50 * MIB
@@ -44,6 +46,7 @@ MAX_CLIENTS: Final = 1_000_000  # clients
 MAX_INBOX_MAILS: Final = 1024  # mails that one client has not acknowledged yet
 MAX_INBOX_BODY_BYTES: Final = MIB
 """Largest mail that an enclave sends on its own: it stays in the map until it is acknowledged."""
+MAX_INBOX_BYTES: Final = 8 * MIB  # of all mails that one client has not acknowledged yet
 MAX_ERROR_TEXT_BYTES: Final = 1024
 MAX_REFUSAL_TEXT_CHARACTERS: Final = 1024  # characters
 MAX_REFUSAL_BYTES: Final = 8 * KIB

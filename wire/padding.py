@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from wire.errors import InvalidInput, Malformed
+from wire.limits import KIB, MAX_ENVELOPE_BYTES
 
 SMALLEST_PADDED_BYTES: Final = 256
 """Everything shorter looks alike."""
 LENGTH_BYTES: Final = 4
+MAX_PADDED_BYTES: Final = MAX_ENVELOPE_BYTES - KIB
+"""No policy pads beyond what an envelope holds."""
 
 Padding = Callable[[int], int]
 """From a message's length in bytes to the length it is padded to, never less."""
@@ -49,7 +52,7 @@ def at_least(floor: int) -> Padding:
 def pad(message: bytes, padding: Padding = padme) -> bytes:
     """``length(4) ‖ message ‖ zeros`` up to the padded length."""
     framed = len(message).to_bytes(LENGTH_BYTES, "big") + message
-    return framed.ljust(padding(len(framed)), b"\x00")
+    return framed.ljust(min(padding(len(framed)), MAX_PADDED_BYTES), b"\x00")
 
 
 def unpad(padded: bytes) -> bytes:

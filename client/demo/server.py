@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -86,6 +88,19 @@ class HostProcess:
                 self._end_group(process.pid)
                 raise DemoFailed(f"the enclave process {members[0]} outlived its host")
             time.sleep(_POLL_SECONDS)
+
+    def commit(self) -> int:
+        """The number of the store's newest commit, as the running host says. Raises :class:`DemoFailed`."""
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=_STOP_SECONDS)
+        try:
+            connection.request("GET", "/healthz")
+            health = json.loads(connection.getresponse().read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise DemoFailed(f"the host does not say how it is: {error}") from error
+        finally:
+            connection.close()
+        commit: int = health["n"]
+        return commit
 
     def copy_store(self) -> None:
         """Keep a copy of the stopped host's store."""

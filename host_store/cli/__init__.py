@@ -61,7 +61,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PmapError as error:
-            raise Failure(error) from error
+            raise Failure.of(error) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise  # click ends quietly: whoever read our output has had enough

@@ -38,7 +38,10 @@ _WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
     (RollbackDetected, _CAUGHT),
     (ForkDetected, _CAUGHT),
     (StoreReplaced, "If you meant to begin anew with another store, name a new file with --state."),
-    (ClientStale, "Use the newest state file, and use each one on one device only; or begin anew with another --state."),
+    (
+        ClientStale,
+        "Use the newest state file, and use each one on one device only; or begin anew with another --state.",
+    ),
     (OutcomeUnknown, "Run the same command again: what was sent is settled first, and nothing is executed twice."),
     (ReplyWithheld, "The operation was executed; only its answer is missing. Read the entry to see it."),
 )
@@ -47,10 +50,16 @@ _WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
 class Failure(click.ClickException):
     """A :class:`PmapError` on its way to the terminal. ``__notes__`` of the error are shown below it."""
 
+    exit_code = EXIT_FAILED
+
     def __init__(self, error: PmapError) -> None:
         super().__init__(str(error))
         self.error = error
-        self.exit_code = EXIT_HOST_CAUGHT if isinstance(error, RollbackDetected | ForkDetected) else EXIT_FAILED
+
+    @classmethod
+    def of(cls, error: PmapError) -> Failure:
+        """The failure with the exit code that fits the error."""
+        return HostCaught(error) if isinstance(error, RollbackDetected | ForkDetected) else cls(error)
 
     def show(self, file: IO[Any] | None = None) -> None:
         """One red sentence, then what is known beyond it."""
@@ -61,6 +70,12 @@ class Failure(click.ClickException):
             if isinstance(self.error, kind):
                 click.echo(advice, err=True, file=file)
                 break
+
+
+class HostCaught(Failure):
+    """A rollback or fork verdict."""
+
+    exit_code = EXIT_HOST_CAUGHT
 
 
 def describe(error: PmapError) -> str:

@@ -60,8 +60,10 @@ class EmbeddedMap(PersistentMap):
     def checkpoint(self) -> str:
         """What to keep where the disk's owner cannot reach: the newest commit, as a C2SP signed note.
 
-        Give it back as ``expect`` at the next :func:`open_map`.
+        Give it back as ``expect`` at the next :func:`open_map`. Raises :class:`StoreUnavailable` while that commit
+        cannot be stored: evidence of what is not durable would be a false alarm after a crash.
         """
+        self.flush()
         return self._log.checkpoint.note(self._log.public_key)
 
     @property

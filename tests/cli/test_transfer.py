@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
-from client.transfer import Entry, Format, format_of, read_entries, write_entries
 from hypothesis import given
 from hypothesis import strategies as st
+
+from client.transfer import Entry, Format, format_of, read_entries, write_entries
 from wire.errors import InvalidInput
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(

@@ -130,7 +130,6 @@ def test_recover_carries_out_what_never_arrived_and_can_give_it_up_instead(host:
 
 def test_a_mail_that_failed_while_nobody_heard_it_is_recovered_as_failed(host: AdversarialHost) -> None:
     with connect(host) as client:
-        host.lose_reply(then=host.unreachable)
         client.heartbeat()
         host.lose_reply(then=host.unreachable)
         with pytest.raises(OutcomeUnknown):

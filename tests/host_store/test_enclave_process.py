@@ -150,12 +150,11 @@ def test_an_enclave_without_state_gives_neither_records_nor_needs_a_key() -> Non
 
 
 def test_a_large_batch_arrives_in_several_deliveries_in_order(shared: Running) -> None:
-    large = b"x" * COMMIT_BYTES
-    batch = [b"put a " + large, b"put b " + large, b"count"]
+    batch = [b"put a " + b"x" * COMMIT_BYTES, b"put b 1", b"count"]
     deliveries = list(shared.process.deliver([Incoming(IncomingKind.CALL, data) for data in batch]))
     assert [answer.position for delivery in deliveries for answer in delivery.answers] == [0, 1, 2]
-    first = deliveries[0].number
-    assert [delivery.number for delivery in deliveries] == [first, first + 1, first + 2]
+    assert [len(delivery.answers) for delivery in deliveries] == [1, 2]
+    assert deliveries[1].number == deliveries[0].number + 1
     assert deliveries[-1].answers[-1].data == b"2"
 
 

@@ -24,7 +24,7 @@ from wire.errors import (
     ReplayRefused,
     RollbackDetected,
 )
-from wire.limits import MAX_INBOX_MAILS, MAX_STREAMS_PER_CLIENT, MIB
+from wire.limits import MAX_INBOX_BYTES, MAX_INBOX_MAILS, MAX_STREAMS_PER_CLIENT, MIB
 from wire.mail import Outcome, RequestKind
 
 
@@ -392,6 +392,26 @@ def test_a_mail_to_another_client_waits_until_it_is_acknowledged_over_sessions_a
         bob.send(b"get x", again.deliver)
 
 
+def test_a_mail_sent_and_sent_anew_in_one_batch_is_kept_once(host, alice):
+    bob = met(host)
+    hello = bob.seal_hello(host.document)
+    host.batch(alice.seal(b"send " + bob.name.encode() + b" hi"), hello)
+    assert inbox_of(bob, host) == [(0, b"hi")]
+    bob.inbox_ack = 1
+    bob.send(b"", host.deliver, kind=RequestKind.HEARTBEAT)
+    assert all(address != bob.session or n == len(host.records) for (n, _), (address, _) in host.outbox.items())
+
+
+def test_an_inbox_is_bounded_in_bytes(host, alice):
+    bob = met(host)
+    body = b"send " + bob.name.encode() + b" " + b"x" * MIB
+    outcomes = [alice.send(body, host.deliver).outcome for _ in range(MAX_INBOX_BYTES // MIB + 1)]
+    assert outcomes == [Outcome.EXECUTED] * (MAX_INBOX_BYTES // MIB) + [Outcome.HANDLER_FAILED]
+    bob.inbox_ack = 1
+    bob.send(b"", host.deliver, kind=RequestKind.HEARTBEAT)
+    assert alice.send(body, host.deliver).outcome is Outcome.EXECUTED
+
+
 def test_a_mail_to_a_stranger_or_a_full_inbox_fails_the_handler_alone(host, alice):
     for recipient in (b"00" * 32, b"zz", b"12"):
         assert alice.send(b"send " + recipient + b" x", host.deliver).outcome is Outcome.HANDLER_FAILED
@@ -412,6 +432,37 @@ class Club(Ledger):
         if not self.members:
             raise ZeroDivisionError
         return client in self.members
+
+
+class Nosy(Ledger):
+    verdict: ClassVar[bool | None] = True
+
+    def admit(self, client: str) -> bool:
+        self.map["asked"] = client.encode()
+        for other in self.known:
+            self.send(other, b"somebody asks")
+        if self.verdict is None:
+            raise ZeroDivisionError
+        return self.verdict
+
+    known: ClassVar[list[str]] = []
+
+
+@pytest.mark.parametrize("verdict", [True, False, None])
+def test_what_admit_writes_or_sends_is_undone_whatever_it_says(verdict):
+    Nosy.verdict, Nosy.known = True, []
+    host = CoreHost.found(Nosy)
+    bob = met(host)
+    Nosy.verdict, Nosy.known = verdict, [bob.name]
+    if verdict:
+        met(host)
+    else:
+        with pytest.raises(NotEnrolled):
+            met(host)
+    assert "asked" not in host.core.map
+    assert inbox_of(bob, host) == []
+    host.call(b"send " + bob.name.encode() + b" first")
+    assert inbox_of(bob, host) == [(0, b"first")]
 
 
 def test_only_whom_the_enclave_admits_is_enrolled():

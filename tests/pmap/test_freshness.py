@@ -147,7 +147,7 @@ CLIENT = ClientState(acked=at(4), issued=at(7))
 
 
 def highest(claim: Checkpoint | None, client: ClientState = CLIENT, *issued: Position) -> None:
-    EVIDENCE.check_highest(claim, client, lambda: issued)
+    EVIDENCE.check_highest(claim, client, lambda: issued, hello=True)
 
 
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 9])
@@ -178,10 +178,18 @@ def test_an_invites_evidence_is_judged_like_any_other():
 def test_highest_evidence_that_only_the_clients_own_entries_remember_is_accepted():
     empty = Evidence(History(), KEY.public)  # remembers no roots at all
     with pytest.raises(RollbackDetected):
-        empty.check_highest(signed(6), CLIENT, list)
-    empty.check_highest(signed(6), CLIENT, lambda: [at(5), at(6)])
-    with pytest.raises(RollbackDetected):  # below what it showed before: its entry does not help
-        empty.check_highest(signed(2), CLIENT, lambda: [at(2)])
+        empty.check_highest(signed(6), CLIENT, list, hello=True)
+    empty.check_highest(signed(6), CLIENT, lambda: [at(5), at(6)], hello=True)
+    with pytest.raises(ClientStale):  # below what it showed before: its entry does not help
+        empty.check_highest(signed(2), CLIENT, lambda: [at(2)], hello=True)
+
+
+def test_mails_of_several_streams_may_overtake_each_other():
+    EVIDENCE.check_highest(signed(2), CLIENT, list, hello=False)
+    with pytest.raises(ForkDetected):
+        EVIDENCE.check_highest(signed(2, grown(9, branch=1)), CLIENT, list, hello=False)
+    with pytest.raises(ClientStale, match="lost its state"):
+        EVIDENCE.check_highest(None, CLIENT, list, hello=False)
 
 
 # --- rule 3: sequence ---

@@ -1,0 +1,83 @@
+"""Work in a process of its own: a fresh heap to weigh, a CPU clock of its own, code that may be patched.
+
+A child is a module of this package with a ``main`` that writes JSON lines to its standard output. One that is asked
+several times reads a line from its standard input for each answer.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_END_SECONDS: Final = 30
+
+
+class Child:
+    """``python -m MODULE ARGUMENTS...``, ended with the context."""
+
+    def __init__(self, module: str, *arguments: object) -> None:
+        self._name = module
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+            text=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def answer(self) -> Any:
+        """The next line of its output. Raises :class:`RuntimeError` if it ended."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._name} ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+    def ask(self, **question: object) -> Any:
+        """Send a line and wait for the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def run_once(module: str, *arguments: object) -> Any:
+    """The one answer of a child."""
+    with Child(module, *arguments) as child:
+        return child.answer()
+
+
+def tell(answer: object) -> None:
+    """From inside a child: the next answer."""
+    print(json.dumps(answer), flush=True)
+
+
+def questions() -> Any:
+    """From inside a child: the questions as they come, to the end."""
+    for line in sys.stdin:
+        yield json.loads(line)

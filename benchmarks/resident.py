@@ -1,0 +1,139 @@
+"""What a large map costs while it is open: memory per live byte, and CPU per commit against its size.
+
+Run as a child (:mod:`benchmarks.child`): ``python -m benchmarks.resident memory FOLDER`` weighs a map in a process that
+did nothing else; ``... cost FOLDER...`` compares the commits of several maps, interleaved.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import resource
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.child import run_once, tell
+from benchmarks.measure import Figure, cpu, figure, interleave, medians, ratio
+from benchmarks.peers import OursFull
+from benchmarks.scale import BIG_COUNT, SMALL_COUNT, Scale
+from benchmarks.stores import open_store, scratch, write_store
+from benchmarks.workload import ENTRY_BYTES, names, values
+from host_store import EmbeddedMap
+
+_COMMITS: Final = 200  # in a round
+_FULL_SWEEP_COUNTS: Final = (1_000, 3_000, 10_000, 30_000, 100_000)
+
+
+def memory_figure(folder: Path, count: int) -> Figure:
+    """RSS of a process that opened the store of ``count`` entries, beyond what it had before, per live byte."""
+    weighed = run_once("benchmarks.resident", "memory", folder)
+    live = count * ENTRY_BYTES
+    made = figure(
+        "memory_per_live_byte",
+        [weighed["after"] / live],
+        "x",
+        3.0,
+        at_least=False,
+        note=f"RSS of a fresh process after opening {count} entries / their keys and values",
+    )
+    made.details = {
+        "live bytes": live,
+        "RSS bytes": weighed["after"],
+        "peak while opening / live": weighed["peak"] / live,
+        "after 1000 commits / live": weighed["worked"] / live,
+    }
+    return made
+
+
+def cost_figure(folders: dict[int, Path], scale: Scale) -> tuple[Figure, dict[str, Any]]:
+    """``flat_cost``, and for the plot the CPU seconds of a one-put commit against map size, ours and whole-map's."""
+    costs = run_once("benchmarks.resident", "cost", scale.rounds, *(f"{n}:{path}" for n, path in folders.items()))
+    ours = costs["ours"]
+    made = ratio(
+        "flat_cost",
+        ours[str(BIG_COUNT)],
+        ours[str(SMALL_COUNT)],
+        1.5,
+        at_least=False,
+        note=f"CPU of a one-put commit at {BIG_COUNT} entries / at {SMALL_COUNT}, without the store's part",
+    )
+    made.details = {f"µs of CPU at {count}": 1e6 * cost for count, cost in medians(ours).items()}
+    curve = {"incremental": medians(ours)}
+    if scale.cost_counts:
+        curve["full"] = {str(count): _full_sweep_cost(count) for count in _FULL_SWEEP_COUNTS}
+    return made, curve
+
+
+def _full_sweep_cost(count: int) -> float:
+    with scratch(in_memory=True) as folder:
+        whole, value = OursFull(folder / "map"), values()
+        whole.put_all([(name, value()) for name in names(count)])
+        cost = cpu(committing(whole.map, max(3, 100_000 // count)))
+        whole.close()
+    return cost
+
+
+def committing(opened: EmbeddedMap, commits: int) -> Callable[[], int]:
+    """One-put commits whose records go nowhere: what the log itself does. A signature, which costs the same at every
+    size, would only flatter the comparison."""
+    source, value = random.Random(3), values()
+    log, entries, keys = opened._log, opened._log.entries, list(opened)
+    put = super(EmbeddedMap, opened).__setitem__
+
+    def work() -> int:
+        for _ in range(commits):
+            with entries.transaction():
+                put(source.choice(keys), value())
+            log.commit()
+        return commits
+
+    return work
+
+
+# --- the child ---------------------------------------------------------------------------------------------
+
+
+def resident_bytes() -> int:
+    """What of this process is in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def _memory(folder: Path) -> None:
+    with scratch(in_memory=True) as warm_up:
+        # Everything that is loaded once, on the first use of anything.
+        write_store(warm_up / "store", 1_000)
+        open_store(warm_up / "store").close()
+    gc.collect()
+    before = resident_bytes()
+    opened = open_store(folder)
+    after = resident_bytes()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    committing(opened, 1_000)()
+    answer = {"after": after - before, "peak": peak - before, "worked": resident_bytes() - before}
+    opened.close()
+    tell(answer)
+
+
+def _cost(rounds: int, stores: list[str]) -> None:
+    contenders = {}
+    for count, _, folder in (store.partition(":") for store in stores):
+        opened = open_store(Path(folder))
+        opened.close()  # the log goes on without it
+        contenders[count] = partial(cpu, committing(opened, _COMMITS))
+    tell({"ours": interleave(contenders, rounds)})
+
+
+def main(arguments: list[str]) -> None:
+    """See the module's docstring."""
+    if arguments[0] == "memory":
+        _memory(Path(arguments[1]))
+    else:
+        _cost(int(arguments[1]), arguments[2:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
