@@ -143,7 +143,7 @@ class Scenario:
         for name, client in clients.items():
             alarm = expect_rollback(
                 name,
-                _outcome(lambda: client.put("this must not be written", b"...")),
+                _outcome_of_put(client, "this must not be written", b"..."),
                 client.client.checkpoint_key,
                 restored_commit=self._restored_commit,
                 oldest_proof=self._restored_commit + 1,
@@ -167,9 +167,9 @@ class Scenario:
             client.close()
 
 
-def _outcome(action: Callable[[], object]) -> object:
-    """What an action returns, or the error of ours that it raises."""
+def _outcome_of_put(client: KeyValueClient, key: str, value: bytes) -> object:
+    """None for success, or the error of ours that it raises."""
     try:
-        return action()
+        return client.put(key, value)
     except PmapError as error:
         return error

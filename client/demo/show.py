@@ -45,14 +45,14 @@ class Show:
 
     def say(self, text: str) -> None:
         """A line below the current step."""
-        self._console.print(f"  {escape(text)}", highlight=False)
+        self._console.print(f"  {escape(text)}", soft_wrap=True)
 
     def exhibit(self, heading: str, text: str) -> None:
         """Text to be shown as it is, every line of it."""
         self._console.print(f"\n  [bold red]{escape(heading)}[/]")
         for line in text.splitlines():
             # Evidence is to be copied: no line of it is wrapped.
-            self._console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"    {line}" if line else "", markup=False, soft_wrap=True)
         self._console.print()
 
     def step(self, title: str, run: Callable[[], str]) -> None:
@@ -66,7 +66,7 @@ class Show:
             raise
         seconds = time.perf_counter() - begin
         self._rows.append(Shown(title, shown, seconds))
-        self._console.print(f"  [green]ok[/] {escape(shown)} [dim]({seconds:.1f} s)[/]", highlight=False)
+        self._console.print(f"  [green]ok[/] {escape(shown)} [dim]({seconds:.1f} s)[/]", soft_wrap=True)
 
     @contextmanager
     def progress(self, doing: dict[str, int]) -> Iterator[dict[str, Advance]]:
