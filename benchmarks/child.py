@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _END_SECONDS: Final = 30
+_ERROR_CHARACTERS: Final = 4000
 
 
 class Child:
@@ -22,10 +24,13 @@ class Child:
 
     def __init__(self, module: str, *arguments: object) -> None:
         self._name = module
+        # Seen only if something goes wrong: a simulated TEE announces itself there at every start.
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             cwd=_ROOT,
             text=True,
         )
@@ -40,7 +45,9 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._name} ended with exit code {self._process.wait()}")
+            code = self._process.wait()
+            self._errors.seek(0)
+            raise RuntimeError(f"{self._name} ended with exit code {code}:\n{self._errors.read()[-_ERROR_CHARACTERS:]}")
         return json.loads(line)
 
     def ask(self, **question: object) -> Any:
@@ -64,6 +71,7 @@ class Child:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._errors.close()
 
 
 def run_once(module: str, *arguments: object) -> Any:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from benchmarks.enclaves import BigKeyValueEnclave
 from benchmarks.workload import ENTRY_BYTES, names, values
 from host_store import EmbeddedMap, open_map
 from host_store.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
 from pmap.core import EnclaveCore
 from pmap.entries import MAP
-from pmap.kv import KeyValueEnclave
 from pmap.launch import Launcher
 from pmap.tee.simulated import SIGNER
 from wire.boundary import Delivery
@@ -32,12 +32,6 @@ LOAD_PUTS: Final = 10_000
 """Puts in one commit while loading."""
 MEMORY_FOLDER: Final = Path("/dev/shm")
 _PRODUCT: Final = 1
-
-
-class BigKeyValueEnclave(KeyValueEnclave):
-    """The ready-made enclave with room for the largest map measured here."""
-
-    max_persistent_map_size = "8g"
 
 
 @contextmanager

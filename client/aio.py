@@ -68,32 +68,27 @@ class AsyncEnclaveClient(Knowledge):
 
     async def send(self, body: bytes, topic: str = "default") -> Reply:
         """See :meth:`client.sync.EnclaveClient.send`."""
-        async with self._driver.topic(topic):
-            return await self._driver.operate(self._session.send(topic, body))
+        return await self._driver.operate(self._session.send(topic, body), topic)
 
     async def heartbeat(self, topic: str = "default") -> Receipt:
         """See :meth:`client.sync.EnclaveClient.heartbeat`."""
-        async with self._driver.topic(topic):
-            return await self._driver.operate(self._session.heartbeat(topic))
+        return await self._driver.operate(self._session.heartbeat(topic), topic)
 
     async def wait_stable(self, receipt: Receipt, timeout: float = 10.0, topic: str = "default") -> None:
         """See :meth:`client.sync.EnclaveClient.wait_stable`."""
-        async with self._driver.topic(topic):
-            delays = delays_until(time.monotonic() + timeout)
-            await self._driver.operate(self._session.wait_stable(receipt, topic, delays))
+        delays = delays_until(time.monotonic() + timeout)
+        await self._driver.operate(self._session.wait_stable(receipt, topic, delays), topic)
 
     async def poll(self) -> list[InboxMail]:
         """See :meth:`client.sync.EnclaveClient.poll`."""
-        async with self._driver.topic(INBOX_TOPIC):
-            return await self._driver.operate(self._session.poll())
+        return await self._driver.operate(self._session.poll(), INBOX_TOPIC)
 
     async def recover(self, *, resend: bool = True) -> list[Resolved]:
         """See :meth:`client.sync.EnclaveClient.recover`."""
         self._session.check_verdict()
         resolved = []
         for topic in self._session.pending_topics:
-            async with self._driver.topic(topic):
-                one = await self._driver.operate(self._session.resolve(topic, resend=resend))
+            one = await self._driver.operate(self._session.resolve(topic, resend=resend), topic)
             if one is not None:
                 resolved.append(one)
         return resolved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 from client.aio_transport import AsyncTransport
@@ -49,17 +50,15 @@ class AsyncDriver:
         # Numbers of the latest wish to save, and of the latest that is in the file, durably or not.
         self._wanted = self._saved = self._durable = 0
 
-    def topic(self, topic: str) -> asyncio.Lock:
-        """One operation at a time on a topic: hold this lock."""
-        return self._topics.setdefault(topic, asyncio.Lock())
-
-    async def operate(self, steps: Steps[_T]) -> _T:
-        """Run a user's operation. Raises :class:`InvalidInput` after a close."""
+    async def operate(self, steps: Steps[_T], topic: str | None = None) -> _T:
+        """Run a user's operation, one at a time on a topic. Raises :class:`InvalidInput` after a close."""
         if self._closed:
             raise InvalidInput("this client is closed")
         try:
-            return await self._run(steps)
+            async with self._lock_of(topic):
+                return await self._run(steps)
         finally:
+            # Only now, when nothing is locked: whoever is told may use the client.
             if self._restarted:
                 self._restarted = False
                 if self._on_restart is not None:
@@ -81,6 +80,9 @@ class AsyncDriver:
         await self._transport.close()
         if self._file is not None:
             self._file.close()
+
+    def _lock_of(self, topic: str | None) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if topic is None else self._topics.setdefault(topic, asyncio.Lock())
 
     async def _run(self, steps: Steps[_T]) -> _T:
         result: Any = None

@@ -7,32 +7,47 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from client.connection import Connection, connection_options
 from client.output_file import STDOUT, output_file
-from wire.errors import InvalidInput
+from wire.errors import InvalidInput, PmapError
 
 if TYPE_CHECKING:
     from client.sync import EnclaveClient
     from client.transfer import Entry
 
-wait_stable_option = click.option(
-    "--wait-stable",
-    is_flag=True,
-    help="Wait until a quorum of the clients holds evidence of the write: then it cannot be undone unnoticed.",
-)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def wait_stable_options(command: _Command) -> _Command:
+    """Give a command that writes the options ``wait_stable`` and ``stable_timeout``, for :func:`report_write`."""
+    command = click.option(
+        "--stable-timeout",
+        type=click.FloatRange(min=0),
+        default=10.0,
+        show_default=True,
+        help="Seconds to wait for that.",
+    )(command)
+    return click.option(
+        "--wait-stable",
+        is_flag=True,
+        help="Wait until a quorum of the clients holds evidence of the write: then it cannot be undone unnoticed.",
+    )(command)
 
 
 @click.command()
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--file", "file", type=click.File("rb"), help="Take the value from a file; - is standard input.")
-@wait_stable_option
+@wait_stable_options
 @connection_options
-def put(key: str, value: str | None, file: IO[bytes] | None, wait_stable: bool, **options: Any) -> None:
+def put(
+    key: str, value: str | None, file: IO[bytes] | None, wait_stable: bool, stable_timeout: float, **options: Any
+) -> None:
     """Write VALUE, a text or the bytes of a file, under KEY.
 
     \b
@@ -46,7 +61,7 @@ def put(key: str, value: str | None, file: IO[bytes] | None, wait_stable: bool, 
     data = file.read() if file is not None else _encoded(value or "", "value")
     with Connection(**options).map() as entries:
         entries.put(_checked_key(key), data)
-        report_write(entries.client, f"stored {key!r}", wait_stable)
+        report_write(entries.client, f"stored {key!r}", wait_stable, stable_timeout)
 
 
 @click.command()
@@ -80,9 +95,9 @@ def get(key: str, output: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("key")
-@wait_stable_option
+@wait_stable_options
 @connection_options
-def delete(key: str, wait_stable: bool, **options: Any) -> None:
+def delete(key: str, wait_stable: bool, stable_timeout: float, **options: Any) -> None:
     """Remove KEY and its value. Exits with 1 if there is none.
 
     \b
@@ -92,7 +107,7 @@ def delete(key: str, wait_stable: bool, **options: Any) -> None:
     with Connection(**options).map() as entries:
         if not entries.delete(_checked_key(key)):
             raise click.ClickException(f"there is no entry {key!r}")
-        report_write(entries.client, f"deleted {key!r}", wait_stable)
+        report_write(entries.client, f"deleted {key!r}", wait_stable, stable_timeout)
 
 
 @click.command()
@@ -158,13 +173,17 @@ def evidence(other: IO[str] | None, make_invite: bool, accept_invite: str | None
         click.echo(invite if make_invite else checkpoint.note(client.checkpoint_key), nl=make_invite)
 
 
-def report_write(client: EnclaveClient, done: str, wait_stable: bool) -> None:
+def report_write(client: EnclaveClient, done: str, wait_stable: bool, stable_timeout: float) -> None:
     """Say what was done and in which commit, and wait for it to become stable if that was asked for."""
     receipt = client.receipt
     assert receipt is not None, "every write has a receipt"
     click.echo(f"{done} in commit {receipt.commit}")
     if wait_stable:
-        client.wait_stable(receipt)
+        try:
+            client.wait_stable(receipt, stable_timeout)
+        except PmapError as error:
+            error.add_note("The write itself is done and durable.")
+            raise
         click.echo(f"commit {receipt.commit} is stable")
 
 

@@ -56,17 +56,20 @@ class Connection:
 
     def _connect(self, constraint: str, invite: str | None) -> EnclaveClient:
         from client.sync import EnclaveClient
+        from client.transport import HttpTransport
 
         state = self.state
         if state is None:
             state = _DEFAULT_STATE.expanduser()
             state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        transport = HttpTransport(self.url)
         try:
-            return EnclaveClient.connect(self.url, constraint=constraint, state=state, invite=invite)
-        except HostUnavailable as error:
-            error.add_note(
-                f"Is the server running at {self.url}? Start one with 'pmap serve', or name another by --url."
-            )
+            transport.attestation()  # whoever mistypes an address shall not wait until the client's patience ends
+            return EnclaveClient.connect(transport, constraint=constraint, state=state, invite=invite)
+        except BaseException as error:
+            transport.close()
+            if isinstance(error, HostUnavailable):
+                error.add_note(f"Is the server running at {self.url}? Start one with 'pmap serve', or name another.")
             raise
 
 

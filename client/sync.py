@@ -93,22 +93,19 @@ class EnclaveClient(Knowledge):
             ReplyWithheld: executed, but the host does not deliver the reply.
             PmapError: others of the tree in :mod:`wire.errors`; not executed.
         """
-        with self._driver.topic(topic):
-            return self._driver.operate(self._session.send(topic, body))
+        return self._driver.operate(self._session.send(topic, body), topic)
 
     def heartbeat(self, topic: str = "default") -> Receipt:
         """Tell the enclave what was received, without running its handler. Raises what :meth:`send` raises."""
-        with self._driver.topic(topic):
-            return self._driver.operate(self._session.heartbeat(topic))
+        return self._driver.operate(self._session.heartbeat(topic), topic)
 
     def wait_stable(self, receipt: Receipt, timeout: float = 10.0, topic: str = "default") -> None:
         """Wait until a quorum holds evidence of the receipt's commit: then it cannot be rolled back unnoticed.
 
         Raises :class:`HostUnavailable` after ``timeout`` seconds, and what :meth:`heartbeat` raises.
         """
-        with self._driver.topic(topic):
-            delays = delays_until(time.monotonic() + timeout)
-            self._driver.operate(self._session.wait_stable(receipt, topic, delays))
+        delays = delays_until(time.monotonic() + timeout)
+        self._driver.operate(self._session.wait_stable(receipt, topic, delays), topic)
 
     def poll(self) -> list[InboxMail]:
         """The mails that the enclave has sent on its own, in order. The next call, or a close without an exception,
@@ -116,8 +113,7 @@ class EnclaveClient(Knowledge):
 
         Raises :class:`GapRefused` if the host withholds one.
         """
-        with self._driver.topic(INBOX_TOPIC):
-            return self._driver.operate(self._session.poll())
+        return self._driver.operate(self._session.poll(), INBOX_TOPIC)
 
     def recover(self, *, resend: bool = True) -> list[Resolved]:
         """Settle every mail whose outcome is open, and say what became of it.
@@ -127,8 +123,7 @@ class EnclaveClient(Knowledge):
         self._session.check_verdict()
         resolved = []
         for topic in self._driver.pending_topics():
-            with self._driver.topic(topic):
-                one = self._driver.operate(self._session.resolve(topic, resend=resend))
+            one = self._driver.operate(self._session.resolve(topic, resend=resend), topic)
             if one is not None:
                 resolved.append(one)
         return resolved

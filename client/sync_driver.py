@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from client.effects import (
@@ -48,25 +48,18 @@ class Driver:
         # Numbers of the latest wish to save, and of the latest that is in the file, durably or not.
         self._wanted = self._saved = self._durable = 0
 
-    @contextmanager
-    def topic(self, topic: str) -> Iterator[None]:
-        """One operation at a time on a topic."""
-        with self._guard:
-            lock = self._topics.setdefault(topic, threading.Lock())
-        with lock:
-            yield
-
     def pending_topics(self) -> list[str]:
         """Topics with a mail whose outcome is open."""
         with self._guard:
             return self._session.pending_topics
 
-    def operate(self, steps: Steps[_T]) -> _T:
-        """Run a user's operation. Raises :class:`InvalidInput` after a close."""
+    def operate(self, steps: Steps[_T], topic: str | None = None) -> _T:
+        """Run a user's operation, one at a time on a topic. Raises :class:`InvalidInput` after a close."""
         if self._closed:
             raise InvalidInput("this client is closed")
         try:
-            return self._run(steps)
+            with self._lock_of(topic):
+                return self._run(steps)
         finally:
             # Only now, when nothing is locked: whoever is told may use the client.
             if self._restarted:
@@ -89,6 +82,12 @@ class Driver:
         self._transport.close()
         if self._file is not None:
             self._file.close()
+
+    def _lock_of(self, topic: str | None) -> AbstractContextManager[object]:
+        if topic is None:
+            return nullcontext()
+        with self._guard:
+            return self._topics.setdefault(topic, threading.Lock())
 
     def _run(self, steps: Steps[_T]) -> _T:
         result: Any = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from client.commands import report_write, wait_stable_option
+from client.commands import report_write, wait_stable_options
 from client.connection import Connection, connection_options
 from client.output_file import STDOUT, output_file
 from client.transfer import Format, format_of, read_entries, write_entries
@@ -36,9 +36,9 @@ _format_option = click.option(
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @_format_option
 @click.option("--skip", type=click.IntRange(0), default=0, metavar="N", help="Leave out the first N entries.")
-@wait_stable_option
+@wait_stable_options
 @connection_options
-def import_(file: str, form: str | None, skip: int, wait_stable: bool, **options: Any) -> None:
+def import_(file: str, form: str | None, skip: int, wait_stable: bool, stable_timeout: float, **options: Any) -> None:
     """Write all entries of FILE; - is standard input.
 
     CSV needs the header 'key,value'. A JSON line is {"key": "...", "value": "..."}, or has "value_base64" for bytes.
@@ -57,7 +57,7 @@ def import_(file: str, form: str | None, skip: int, wait_stable: bool, **options
         with _progress("importing", size, unit="bytes") as advance:
             stored = _store(entries, islice(read_entries(source, chosen, advance), skip, None), skip)
         if stored:
-            report_write(entries.client, f"imported {stored:,} entries, the last", wait_stable)
+            report_write(entries.client, f"imported {stored:,} entries, the last", wait_stable, stable_timeout)
         else:
             click.echo("there was nothing to import")
 

@@ -3,7 +3,8 @@
 An incarnation ends when its process dies, when it breaks the protocol, or when the store could not keep what it
 did. Then everything on its way is failed or finished, and the next one is started from the store: at once the first
 time, after a growing pause when that does not last. What cannot get better by itself (anything but
-:data:`RECOVERABLE`) ends the host instead: another host took the store over, the key does not fit, the store is corrupted.
+:data:`RECOVERABLE`) ends the host instead: another host took the store over, the key does not fit, the store is
+corrupted.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ RECOVERABLE: Final = (HostUnavailable, StoreUnavailable, Malformed)
 """What ends an incarnation only; every other error ends the host."""
 FIRST_PAUSE_SECONDS: Final = 0.1
 """Pause before the second start in a row; it doubles with each further one."""
-LONGEST_PAUSE_SECONDS: Final = 30.0
-LASTING_SECONDS: Final = 60.0
+LONGEST_PAUSE_SECONDS: Final = 5.0
+LASTING_SECONDS: Final = 10.0
 """An incarnation that lived this long is no part of a row of failures."""
 KILL_SECONDS: Final = 5.0
 """How long the end of a killed enclave is waited for. In this process a handler that hangs cannot be killed."""

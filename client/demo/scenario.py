@@ -37,7 +37,7 @@ class Scenario:
         """Play all steps. Raises :class:`DemoFailed`, or the error of ours that should not have come."""
         steps: list[tuple[str, Callable[[], str]]] = [
             ("Start a host and its enclave", self._start),
-            (f"Load {len(self._entries):,} character names", self._load_half),
+            (f"Two clients load {len(self._entries):,} character names", self._load_half),
             ("kill -9 the host mid-load", self._crash),
             ("Load the rest", self._load_rest),
             ("Read everything back", self._read_back),
@@ -73,7 +73,7 @@ class Scenario:
         bars = self._bars.enter_context(self._show.progress({client: len(share) for client, share in shares.items()}))
         self._load = Load(self._clients, shares, per_mail, len(names) // 2, bars)
         done = self._load.wait_for_mark()
-        return f"{done:,} acknowledged so far, by both clients at the same time, {per_mail} in a mail"
+        return f"half of it is acknowledged: {done:,} entries, {per_mail} in a mail"
 
     def _crash(self) -> str:
         assert self._load is not None
@@ -168,8 +168,9 @@ class Scenario:
 
 
 def _outcome_of_put(client: KeyValueClient, key: str, value: bytes) -> object:
-    """None for success, or the error of ours that it raises."""
+    """The error of ours that a put raises, or its receipt."""
     try:
-        return client.put(key, value)
+        client.put(key, value)
     except PmapError as error:
         return error
+    return client.client.receipt

@@ -29,7 +29,8 @@ class HostProcess:
     """``pmap serve`` on a store folder of ours. The port stays the same over restarts: clients know the address."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        """``folder`` holds everything; ``port`` 0 means any free one."""
+        """``folder`` holds everything, and is made; ``port`` 0 means any free one."""
+        folder.mkdir(parents=True, exist_ok=True)
         self.store = folder / "store"
         self.url = ""
         self._yesterday = folder / "yesterdays-copy"

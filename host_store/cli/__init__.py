@@ -8,7 +8,7 @@ asked for, so ``pmap`` starts quickly; and each error of ours ends here, as a se
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any, Final
 
 import click
@@ -69,7 +69,14 @@ class Commands(click.Group):
 
 
 def _from_elsewhere() -> dict[str, EntryPoint]:
-    return {found.name: found for found in entry_points(group=COMMANDS_GROUP) if found.name not in _HOST_COMMANDS}
+    # Not entry_points(), which asks one distribution of each name: old metadata of a build in the current folder would
+    # hide that of the installed package.
+    found: dict[str, EntryPoint] = {}
+    for distribution in distributions():
+        for entry_point in distribution.entry_points.select(group=COMMANDS_GROUP):
+            if entry_point.name not in _HOST_COMMANDS:
+                found.setdefault(entry_point.name, entry_point)
+    return found
 
 
 def _checked(name: str, command: object) -> click.Command:

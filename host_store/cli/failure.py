@@ -29,7 +29,7 @@ _AT_FAULT: Final = {
     Fault.CLIENT: "this client's fault",
     Fault.HOST: "the host's fault",
     Fault.HANDLER: "the enclave's code refused",
-    Fault.NETWORK: "nobody is to blame yet",
+    Fault.NETWORK: "the network's fault, or the host's",
 }
 """Nothing is said of the caller's own mistakes (the sentence says what to change), nor where it is not known."""
 

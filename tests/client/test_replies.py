@@ -1,0 +1,261 @@
+"""Everything that a host can hand a client in the place of the right answer: none of it is taken for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from adversarial_host import AdversarialHost, connect, executed
+
+from client import ForkDetected, HostUnavailable, Malformed, OutcomeUnknown, ReplayRefused, RollbackDetected
+from client.acceptance import check_answer, open_answer, refusal_of
+from client.state import ClientState, Pin, SessionKeys, Stream
+from wire.checkpoint import sign_checkpoint
+from wire.crypto import SigningKey, system_randomness
+from wire.errors import LimitExceeded, PmapError
+from wire.mail import Outcome, Reply, Request, RequestKind, seal_reply
+from wire.padding import no_padding
+
+KEYS = SessionKeys(bytes(16), bytes(range(32)), bytes(32))
+SIGNER = SigningKey(bytes(32))
+PIN = Pin(bytes(16), SIGNER.public, bytes(32), True)
+MAIL = b"m" * 32
+REQUEST = Request(RequestKind.MAIL, "t", 3, None, None, 0, b"body")
+EVIDENCE = sign_checkpoint(SIGNER, PIN.store_id, 9, bytes(32))
+REPLY = Reply(Outcome.EXECUTED, "t", 3, MAIL, sign_checkpoint(SIGNER, PIN.store_id, 10, b"r" * 32), 4, b"payload")
+
+
+def sealed(reply: Reply, keys: SessionKeys = KEYS) -> bytes:
+    return seal_reply(reply, keys.id, keys.secret, system_randomness, no_padding)
+
+
+def judge(untrusted: bytes, stream: Stream | None = None, highest_root: bytes = b"r" * 32) -> Reply:
+    state = ClientState(bytes(32), pin=PIN, highest=sign_checkpoint(SIGNER, PIN.store_id, 10, highest_root))
+    answer = open_answer(untrusted, KEYS, PIN, MAIL, (b"e" * 32,))
+    check_answer(answer, REQUEST, stream or Stream(3, EVIDENCE), state)
+    return answer
+
+
+def test_the_right_answer_is_accepted() -> None:
+    assert judge(sealed(REPLY)) == REPLY
+
+
+def test_an_answer_with_any_byte_changed_is_refused() -> None:
+    envelope = sealed(REPLY)
+    for position in range(len(envelope)):
+        for bit in (0x01, 0x80):
+            altered = bytearray(envelope)
+            altered[position] ^= bit
+            with pytest.raises(Malformed):
+                judge(bytes(altered))
+
+
+def test_an_answer_cut_off_anywhere_is_refused() -> None:
+    envelope = sealed(REPLY)
+    for length in range(len(envelope)):
+        with pytest.raises(Malformed):
+            judge(envelope[:length])
+    with pytest.raises(Malformed):
+        judge(envelope + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({"in_reply_to": b"n" * 32}, ReplayRefused),
+        ({"topic": "u"}, Malformed),
+        ({"sequence": 2}, Malformed),
+        ({"outcome": Outcome.HEARTBEAT}, Malformed),
+        ({"outcome": Outcome.FENCED}, Malformed),
+        ({"outcome": Outcome.WELCOME}, Malformed),
+        ({"outcome": Outcome.INBOX}, Malformed),
+        ({"checkpoint": None}, Malformed),
+        ({"checkpoint": EVIDENCE}, RollbackDetected),
+        ({"checkpoint": sign_checkpoint(SIGNER, PIN.store_id, 10, b"other root, same size".ljust(32))}, ForkDetected),
+        ({"outcome": Outcome.REFUSED, "in_reply_to": b"e" * 32}, ReplayRefused),
+    ],
+)
+def test_an_authentic_answer_to_something_else_is_refused(changed: dict[str, object], verdict: type) -> None:
+    with pytest.raises(verdict) as refused:
+        judge(sealed(REPLY._replace(**changed)))
+    assert type(refused.value) is verdict
+
+
+def test_a_reply_to_an_earlier_envelope_of_the_same_mail_is_a_reply_to_it() -> None:
+    assert judge(sealed(REPLY._replace(in_reply_to=b"e" * 32))).payload == b"payload"
+
+
+def test_an_answer_of_another_session_is_refused() -> None:
+    with pytest.raises(Malformed):
+        judge(sealed(REPLY, SessionKeys(bytes(16), b"another secret".ljust(32), bytes(32))))
+
+
+def test_a_refusal_that_is_none_is_malformed() -> None:
+    state = ClientState(bytes(32), pin=PIN)
+    for payload in (None, b"", b"\x90", b"x" * 9000):
+        with pytest.raises(Malformed):
+            refusal_of(state, REPLY._replace(outcome=Outcome.REFUSED, payload=payload))
+    assert state.verdict is None
+
+
+# --- through the whole client ----------------------------------------------------------------------------------
+
+
+def test_an_altered_reply_leaves_the_outcome_open_until_the_host_is_honest(host: AdversarialHost) -> None:
+    with connect(host) as client:
+        client.send(b"before")
+
+        def alter(envelope: bytes) -> bytes:
+            answer = bytearray(host.honest(envelope))
+            answer[-1] ^= 1
+            return bytes(answer)
+
+        host.tamper = alter
+        host.tamper_poll = lambda messages: [bytes([*message[:-1], message[-1] ^ 1]) for message in messages]
+        with pytest.raises(OutcomeUnknown, match="not made by the enclave"):
+            client.send(b"25")
+        host.tamper = host.honest
+        host.tamper_poll = lambda messages: messages
+        assert client.recover()[0].reply is not None
+        assert client.send(b"after").payload == b"done after"
+    assert executed == [b"before", b"25", b"after"]
+
+
+def test_an_old_reply_is_not_taken_for_a_new_one(host: AdversarialHost) -> None:
+    with connect(host) as client:
+        client.send(b"same body")
+        old = host.answered[-1]
+
+        def replay(envelope: bytes) -> bytes:
+            host.tamper = host.honest
+            return old
+
+        host.tamper = replay
+        assert client.send(b"count").payload == b"2", "the question was put again until it was answered"
+        host.tamper = lambda envelope: old
+        host.tamper_poll = lambda messages: [old, old, *messages]
+        with pytest.raises(OutcomeUnknown) as open_:
+            client.send(b"count")
+        assert isinstance(open_.value.__cause__, PmapError)
+        host.tamper = host.honest
+        assert client.send(b"count").payload == b"3"
+
+
+def test_the_reply_to_one_client_means_nothing_to_another(host: AdversarialHost) -> None:
+    with connect(host) as alice, connect(host) as bob:
+        alice.send(b"a")
+        alices = host.answered[-1]
+        bob.send(b"b")
+        swapped: list[bytes] = []
+
+        def swap(envelope: bytes) -> bytes:
+            swapped.append(host.honest(envelope))
+            return alices
+
+        host.tamper = swap
+        with pytest.raises(OutcomeUnknown):
+            bob.send(b"c")
+        host.tamper = host.honest
+        (resolved,) = bob.recover()
+        assert resolved.reply is not None and resolved.reply.payload == b"done c"
+    assert executed == [b"a", b"b", b"c"]
+
+
+def test_the_reply_on_one_topic_means_nothing_on_another(host: AdversarialHost) -> None:
+    with connect(host) as client:
+        client.send(b"x", topic="a")
+        answer = host.answered[-1]
+
+        def other(envelope: bytes) -> bytes:
+            host.tamper = host.honest
+            return answer
+
+        client.send(b"x", topic="b")
+        host.tamper = other
+        assert client.send(b"y", topic="b").payload == b"done y"
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x01", bytes(100), b"\x01\x03" + bytes(200), b"\xff" * 5000])
+def test_garbage_for_an_answer_is_no_answer(host: AdversarialHost, garbage: bytes) -> None:
+    with connect(host) as client:
+        client.heartbeat()
+        host.tamper = lambda envelope: garbage
+        host.tamper_poll = lambda messages: [garbage]
+        with pytest.raises(OutcomeUnknown):
+            client.send(b"25")
+        host.tamper = host.honest
+        assert client.send(b"after").payload == b"done after"
+
+
+def test_garbage_for_a_welcome_opens_no_session(host: AdversarialHost) -> None:
+    host.tamper = lambda envelope: bytes(300)
+    with connect(host) as client:
+        with pytest.raises(HostUnavailable, match="no session"):
+            client.send(b"x")
+        assert executed == []
+        host.tamper = host.honest
+        assert client.send(b"y").payload == b"done y"
+
+
+def test_garbage_for_an_attestation_is_refused(host: AdversarialHost) -> None:
+    genuine = host.attestation
+    host.attestation = lambda: b"garbage"  # type: ignore[method-assign]
+    with pytest.raises(HostUnavailable, match="attestation"):
+        connect(host)
+    host.attestation = genuine  # type: ignore[method-assign]
+    assert connect(host).identity is not None
+
+
+def test_a_duplicated_mail_whose_second_refusal_comes_first_is_not_taken_for_refused(host: AdversarialHost) -> None:
+    """The host delivers one mail twice, lets newer evidence of another topic in between, and shows the second answer."""
+    with connect(host) as client:
+        client.send(b"a", topic="a")
+        client.send(b"b", topic="b")
+
+        def double(envelope: bytes) -> bytes:
+            host.tamper = host.honest
+            host.honest(envelope)
+            client.send(b"b again", topic="b")
+            client.send(b"b once more", topic="b")
+            return host.honest(envelope)  # its highest evidence is outdated by now
+
+        host.tamper = double
+        assert client.send(b"25", topic="a").payload == b"done 25"
+        assert client.send(b"26", topic="a").payload == b"done 26"
+    assert executed == [b"a", b"b", b"25", b"b again", b"b once more", b"26"]
+
+
+def test_a_mail_that_another_topics_mail_overtook_is_sealed_anew_with_newer_evidence(host: AdversarialHost) -> None:
+    with connect(host) as client:
+        client.send(b"a", topic="a")
+        client.send(b"b", topic="b")
+
+        def delay(envelope: bytes) -> bytes:
+            host.tamper = host.honest
+            client.send(b"b overtakes", topic="b")
+            client.send(b"b overtakes again", topic="b")
+            return host.honest(envelope)
+
+        host.tamper = delay
+        assert client.send(b"25", topic="a").payload == b"done 25"
+        assert client.send(b"26", topic="a").payload == b"done 26"
+    assert executed == [b"a", b"b", b"b overtakes", b"b overtakes again", b"25", b"26"]
+
+
+def test_too_many_topics_are_refused_and_leave_the_others_alone(
+    host: AdversarialHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pmap.mailroom.MAX_STREAMS_PER_CLIENT", 2)
+    with connect(host, state=tmp_path / "s") as client:
+        client.send(b"1", topic="a")
+        client.send(b"2", topic="b")
+        with pytest.raises(LimitExceeded, match="at most 2 streams"):
+            client.send(b"3", topic="c")
+        host.lose_request()
+        host_restart = host.restart
+        host_restart()
+        with pytest.raises(LimitExceeded):
+            client.send(b"4", topic="d")
+        assert client.recover() == []
+        assert client.send(b"5", topic="a").payload == b"done 5"
+    assert executed == [b"1", b"2", b"5"]
