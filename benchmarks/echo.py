@@ -38,6 +38,7 @@ def main() -> None:
             server_header=False,
             date_header=False,
             proxy_headers=False,
+            timeout_keep_alive=3600,
         )
     )
 

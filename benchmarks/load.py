@@ -9,11 +9,12 @@ servers that answer with a content-length: a general client would be slower than
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import uvloop
@@ -43,6 +44,8 @@ class Connection(asyncio.Protocol):
 
     def request(self, body: bytes, answered: Callable[[bytes], None]) -> None:
         """Send a body; ``answered`` is called with that of the answer."""
+        if self._transport.is_closing():
+            _give_up("the server closed a connection between two mails")
         self._answered = answered
         self._transport.write(self._head + b"%d\r\n\r\n" % len(body) + body)
 
@@ -58,17 +61,22 @@ class Connection(asyncio.Protocol):
         if len(received) < start + length:
             return
         if not received.startswith(_OK):
-            raise RuntimeError(f"the server answered {received!r}")
+            _give_up(f"the server answered {received!r}")
         self._received = b""
-        answered = self._answered
+        answered, self._answered = self._answered, None
         assert answered is not None, "an answer that nobody asked for"
         answered(received[start:])
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by the loop. In the middle of a round this would let it hang: end the process instead."""
+        """Called by the loop."""
         if self._answered is not None:
-            print(f"the server closed a connection: {error}", file=sys.stderr, flush=True)
-            sys.exit(1)
+            _give_up(f"the server closed a connection: {error}")
+
+
+def _give_up(why: str) -> NoReturn:
+    # The rest of a round would wait for ever, and the loop would only log an exception: end the process instead.
+    print(why, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 class Client:

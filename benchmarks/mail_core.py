@@ -40,7 +40,7 @@ class Core:
     def __init__(self, folder: Path) -> None:
         self.written = Written(folder)
         self.written.load(MAP_ENTRIES)
-        self._bodies = bodies(6)
+        self.bodies = bodies(6)
         self._clients: list[MailClient] = []
 
     def clients(self, count: int) -> list[MailClient]:
@@ -57,9 +57,10 @@ class Core:
         """One batch: the answers in order, and seconds and CPU seconds until they may leave."""
         batch = [Incoming(IncomingKind.MAIL, envelope) for envelope in envelopes]
         start, cpu = time.perf_counter(), time.process_time()
-        deliveries = self.written.core.deliver(batch)
-        for delivery in deliveries:
+        deliveries = []
+        for delivery in self.written.core.deliver(batch):
             self.written.keep(delivery)
+            deliveries.append(delivery)
         took = time.perf_counter() - start, time.process_time() - cpu
         answers: dict[int, bytes] = {}
         for delivery in deliveries:
@@ -74,7 +75,7 @@ class Core:
         spent = cpu = 0.0
         latencies = []
         while spent < seconds:
-            answers, (took, used) = self.exchange([client.seal(next(self._bodies)) for client in talking])
+            answers, (took, used) = self.exchange([client.seal(next(self.bodies)) for client in talking])
             for client, answer in zip(talking, answers, strict=True):
                 client.accept(answer)
             spent, cpu = spent + took, cpu + used

@@ -28,8 +28,8 @@ class Scale:
     mail_rounds: int
     mail_seconds: float
     space_entries: int
-    space_turnovers: float
-    """How many times as many commits as live entries a long run has."""
+    space_cycles: int
+    """How many times a long run overwrites and replaces all entries."""
 
 
 PEER_COUNT: Final = 100_000
@@ -48,9 +48,9 @@ QUICK: Final = Scale(
     restart_mib=(),
     clients=(),
     mail_rounds=7,
-    mail_seconds=0.35,
-    space_entries=5_000,
-    space_turnovers=1.5,
+    mail_seconds=0.3,
+    space_entries=4_000,
+    space_cycles=1,
 )
 FULL: Final = Scale(
     rounds=15,
@@ -63,6 +63,6 @@ FULL: Final = Scale(
     clients=(1, 64),
     mail_rounds=15,
     mail_seconds=1.0,
-    space_entries=50_000,
-    space_turnovers=6,
+    space_entries=20_000,
+    space_cycles=3,
 )

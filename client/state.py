@@ -174,9 +174,9 @@ def _encode_verdict(verdict: StickyVerdict) -> list[Any]:
 
 
 def _decode(data: bytes) -> ClientState:
-    fields = expect(
-        unpack(data, MAX_STATE_BYTES, max_arrays=MAX_STATE_BYTES), bytes, int, object, object, list, object, int, int, list, object
-    )  # fmt: skip
+    # Our own writing, authenticated: no number of arrays in it is too large.
+    value = unpack(data, MAX_STATE_BYTES, max_arrays=MAX_STATE_BYTES)
+    fields = expect(value, bytes, int, object, object, list, object, int, int, list, object)
     seed, hello_number, pin, session, streams, highest, inbox_next, inbox_announced, inbox, verdict = fields
     state = ClientState(_exactly(seed, KEY_BYTES), _counter(hello_number))
     state.inbox_next, state.inbox_announced = _counter(inbox_next), _counter(inbox_announced)

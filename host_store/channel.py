@@ -23,6 +23,8 @@ class EnclaveChannel(Protocol):
     def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
         """Start it on a stored state; without a keyring on a new store, or on none. Once per channel.
 
+        ``records``: the newest one, then the whole window in order, the newest included.
+
         Raises:
             HostUnavailable: it ended, or could not be run at all.
             Malformed: it does not speak the protocol.

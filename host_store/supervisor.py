@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
 from typing import Final
 
 from host_store.channel import ChannelFactory, EnclaveChannel
 from host_store.intake import Intake, Item
-from host_store.store import Store
+from host_store.store import Head, Store
 from host_store.writer import Batch, Writer
 from wire.attestation import Attestation
 from wire.errors import (
@@ -202,7 +203,7 @@ class Supervisor:
             raise CorruptedStore("the store has records but no keyring: it was removed")
         channel = self._channel = self._open_channel(self._intake.interrupt)
         try:
-            records = () if store is None or head is None else store.read(head.first, head.n + 1)
+            records = () if store is None or head is None else _window(store, head)
             ready = channel.start(keyring, records)
             attestation = Attestation.decode(ready.attestation)
             if attestation.persistent and keyring is None:
@@ -272,6 +273,13 @@ def _teach(channel: EnclaveChannel, item: Item) -> None:
     assert lesson is not None
     with suppress(ProofInvalid):  # the item goes again all the same, and gets the enclave's own verdict
         channel.learn(*lesson)
+
+
+def _window(store: Store, head: Head) -> Iterator[bytes]:
+    """What a restart reads: the newest record, then all of them in order."""
+    if head.n:
+        yield from store.read(head.n, head.n + 1)
+        yield from store.read(head.first, head.n + 1)
 
 
 def _found(store: Store | None, ready: Ready) -> None:

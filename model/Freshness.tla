@@ -143,9 +143,8 @@ NoMail == Mail("alarm", "", "", 0, 0, NoSession, None, None)
 Op(n, ep, k, m) ==
     [n |-> n, ep |-> ep, k |-> k, c |-> m.c, s |-> m.s, q |-> m.q, b |-> m.b, sess |-> m.sess, e |-> m.e, h |-> m.h]
 
-(* The operations whose replies may leave: committed and, with an honest host, stored. *)
+(* A reply may leave once its operation is committed and, with an honest host, stored. *)
 Leaves(cp) == (HonestHost /\ PersistFirst) => Contains(disk, cp)
-Replies(c) == UNION {{hist[e][i] : i \in {i \in DOMAIN hist[e] : hist[e][i].c = c /\ Leaves(At(hist[e][i]))}} : e \in Epochs}
 
 -----------------------------------------------------------------------------
 (* Clients. *)
@@ -165,7 +164,7 @@ SayHello(c, e) ==
     /\ LET n == client[c].hellos + 1 IN
        /\ client' = [client EXCEPT ![c].hellos = n, ![c].sess = <<e, n>>, ![c].open = FALSE]
        /\ mails' = mails \cup {Hello(c, n, e, client[c].h)}
-    /\ left' = [left EXCEPT !.hellos = IF @ > 0 THEN @ - 1 ELSE 0]
+    /\ left' = IF MustSayHello(c) THEN left ELSE [left EXCEPT !.hellos = @ - 1]
     /\ UNCHANGED <<epoch, up, hist, turn, disk, refused>>
 
 Send(c, s) ==
@@ -184,8 +183,8 @@ Recover(c, s) ==
     /\ mails' = mails \cup {Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h)}
     /\ UNCHANGED <<epoch, up, hist, turn, disk, left, refused>>
 
-AcceptWelcome(c) == \E o \in Replies(c) :
-    /\ o.k = "hello" /\ o.sess = client[c].sess /\ ~client[c].open
+AcceptWelcome(c) == ~client[c].open /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
+    /\ o.ep = e /\ o.k = "hello" /\ o.c = c /\ o.sess = client[c].sess /\ Leaves(At(o))
     /\ client' = [client EXCEPT ![c].open = TRUE, ![c].h = Newer(@, At(o))]
     /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
@@ -196,8 +195,8 @@ Answers(c, s, q, sess, kind) ==
     /\ sess = IF kind = "recover" THEN st.rec ELSE st.pend
     /\ HelloIsBarrier => sess = client[c].sess
 
-AcceptReply(c, s) == \E o \in Replies(c) :
-    /\ o.k \in {"mail", "fence"} /\ o.s = s
+AcceptReply(c, s) == Pending(c, s) /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
+    /\ o.ep = e /\ o.c = c /\ o.s = s /\ o.k \in {"mail", "fence"} /\ Leaves(At(o))
     /\ Answers(c, s, o.q, o.sess, IF o.k = "fence" THEN "recover" ELSE "mail")
     /\ o.n > client[c].st[s].e[1]
     /\ client' = [client EXCEPT ![c].h = Newer(@, At(o)), ![c].st[s] = Done(@, At(o))]
@@ -286,7 +285,7 @@ ProcessMail(e, m) ==
     /\ CASE ruling = "execute" -> does("mail")
          [] ruling = "fence" -> IF Fencing THEN does("fence") ELSE GiveUp(m)
          [] ruling = "tell" -> Tell(e, m, st)
-         [] ruling = "redeliver" -> FALSE \* changes nothing: see Replies
+         [] ruling = "redeliver" -> FALSE \* changes nothing: see AcceptReply
          [] OTHER -> Refuse(e, m, ruling) \/ (~RefusalKeepsPending /\ GiveUp(m))
 
 (* Mutant only.  Evidence that the table does not remember needs a proof from the host, which may keep it back for a

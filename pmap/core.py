@@ -7,7 +7,7 @@ after it, because they carry its checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pmap.clients import resolve_all
 from pmap.enclave import Enclave
@@ -67,22 +67,21 @@ class EnclaveCore:
         """The persistent map, for whoever runs the core in their own process."""
         return self._runtime.map
 
-    def deliver(self, untrusted_batch: Sequence[Incoming]) -> list[Delivery]:
-        """Process items in order. Almost always one delivery; more where the changes would outgrow a record.
+    def deliver(self, untrusted_batch: Sequence[Incoming]) -> Iterator[Delivery]:
+        """Process items in order. Almost always one delivery; more where changes or replies would grow too large.
 
+        They are made as they are asked for, so that not all of a batch's replies need be in memory at once.
         An exception leaves the core unusable: a part of the batch is done. The host restarts it from the store.
         """
         runtime = self._runtime
-        deliveries = []
         for position, item in enumerate(untrusted_batch):
             if item.kind is IncomingKind.CALL:
                 self._call(position, item.data)
             else:
                 self._envelope(position, item.data)
             if runtime.entries.pending_bytes + runtime.turn.payload_bytes >= COMMIT_BYTES:
-                deliveries.append(runtime.commit())
-        deliveries.append(runtime.commit())
-        return deliveries
+                yield runtime.commit()
+        yield runtime.commit()
 
     def genesis(self) -> Delivery:
         """The first record of a new store."""

@@ -1,4 +1,4 @@
-"""A real host (:class:`host_store.host.EnclaveHost`, LMDB, the enclave in this process) in the hands of an adversary."""
+"""A real host (:class:`host_store.host.EnclaveHost` on LMDB, the enclave in process) in the hands of an adversary."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class CoreHost:
         """Another incarnation on these records (default: all): a restart, a rollback or a clone."""
         records = list(self.records if records is None else records)
         restart = Restart(self.enclave(), TEE, os.urandom, self.keyring)
-        restart.feed(records[decode_header(records[-1]).tail - 1 :])
+        restart.feed([records[-1], *records[decode_header(records[-1]).tail - 1 :]])
         return CoreHost(self.enclave, restart.finish(), self.keyring, records, dict(self.outbox))
 
     @property

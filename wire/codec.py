@@ -8,6 +8,7 @@ no format's field, passes no :func:`expect`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,9 +21,26 @@ _unpack_errors = (ValueError, TypeError, msgpack.exceptions.UnpackException, Rec
 MAX_ARRAY_ITEMS: Final = 1_000_000
 
 
+def _new_packer() -> msgpack.Packer:
+    return msgpack.Packer(use_bin_type=True)
+
+
+class _Local(threading.local):
+    """A packer for each thread: making one costs more than what it packs."""
+
+    def __init__(self) -> None:
+        self.packer = _new_packer()
+
+
+_local: Final = _Local()
+_LARGE_BYTES: Final = 1 << 20
+
+
 def pack(value: Any) -> bytes:
     """Encode nil, bool, int, str, bytes and (nested) lists or tuples of them."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    packed: bytes = _local.packer.pack(value)
+    if len(packed) > _LARGE_BYTES:
+        _local.packer = _new_packer()  # a packer keeps a buffer of the largest size that it ever needed
     return packed
 
 

@@ -40,7 +40,7 @@ class Start(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The next records of the window."""
+    """The next records: first of all the newest one, then the window in order, the newest included."""
 
     untrusted_records: list[bytes]
 

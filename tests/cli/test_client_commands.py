@@ -143,8 +143,9 @@ def test_evidence_is_a_checkpoint_that_another_client_can_compare(pmap: Pmap) ->
     invite = pmap("evidence", "--invite").stdout.strip()
     pmap("evidence", "--state", "new.state", "--accept-invite", invite)
     assert "of one history" in pmap("evidence", "--state", "new.state", "--compare", "mine.checkpoint").stdout
-    Path("mine.checkpoint").write_text(note.replace("A", "B"))
-    pmap("evidence", "--compare", "mine.checkpoint", code=1)
+    origin, size, rest = note.split("\n", 2)
+    Path("mine.checkpoint").write_text(f"{origin}\n{int(size) + 1}\n{rest}")
+    assert "evidence invalid" in pmap("evidence", "--compare", "mine.checkpoint", code=1).stderr
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,11 @@ def test_a_handler_that_returns_nothing_still_gives_a_receipt(host: AdversarialH
 
 def test_a_handler_that_raises_fails_that_mail_and_no_other(host: AdversarialHost) -> None:
     with connect(host) as client:
-        with pytest.raises(MailFailed, match="^not today$") as failed:
+        with pytest.raises(MailFailed, match=r"^not today$") as failed:
             client.send(b"reject not today")
         assert isinstance(failed.value, HandlerFailed)
         assert client.receipt == failed.value.receipt and failed.value.receipt.commit > 0
-        with pytest.raises(MailFailed, match="^KeyError$"):
+        with pytest.raises(MailFailed, match=r"^KeyError$"):
             client.send(b"crash")
         assert client.send(b"count").payload == b"1", "what the failed ones had counted was undone"
 

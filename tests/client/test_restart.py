@@ -136,7 +136,7 @@ def test_a_lost_answer_to_recover_is_asked_for_again(host: AdversarialHost) -> N
         assert executed == [b"before", b"25"]
 
 
-def test_an_enclave_that_never_stops_restarting_is_reported_and_nothing_is_executed_twice(host: AdversarialHost) -> None:
+def test_an_enclave_that_never_stops_restarting_is_reported_and_executes_nothing_twice(host: AdversarialHost) -> None:
     def always_restart(envelope: bytes) -> bytes:
         host.restart()
         return host.honest(envelope)
@@ -216,7 +216,12 @@ def crash_points() -> list[tuple[str, int]]:
 @pytest.mark.parametrize("restart_enclave", [False, True])
 @pytest.mark.parametrize(("where", "point"), crash_points())
 def test_a_client_killed_around_a_send_knows_what_became_of_it(
-    host: AdversarialHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, point: int, restart_enclave: bool
+    host: AdversarialHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    point: int,
+    restart_enclave: bool,
 ) -> None:
     path = tmp_path / "alice.state"
     client = connect(host, state=path)
@@ -406,5 +411,3 @@ def test_the_reply_of_the_last_life_is_still_accepted_if_the_host_kept_it(
             client.send(b"three", topic="t")
         assert client.send(b"four").payload == b"done four", "numbers start again on this topic too"
     assert executed == [b"one", b"two", b"four"]
-
-

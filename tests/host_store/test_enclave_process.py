@@ -114,7 +114,9 @@ def test_a_new_store_is_founded_filled_and_started_again(ledger: Running, key: P
     client.hello(ledger.ready.attestation, ledger.deliver)
     assert client.mail(b"put a 1", ledger.deliver) == b"put"
     ledger.process.close()
-    with Running("host_enclaves:Ledger", key, ledger.ready.keyring, ledger.records[-ledger.window :]) as again:
+    with Running(
+        "host_enclaves:Ledger", key, ledger.ready.keyring, [ledger.records[-1], *ledger.records[-ledger.window :]]
+    ) as again:
         assert again.ready == Ready(again.ready.attestation, len(ledger.records), None, None)
         assert again.call("get a") == b"1"
 
