@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.child import Child
-from benchmarks.measure import Figure, quartiles, ratio
+from benchmarks.measure import Figure, figure, quartiles, quotients
 from benchmarks.scale import CLIENTS, Scale
 from benchmarks.stores import scratch
 
@@ -71,34 +71,29 @@ def _rounds(contenders: dict[str, Child], clients: int, scale: Scale) -> Rounds:
 
 
 def _figures(rounds: Rounds) -> list[Figure]:
-    def compared(ours: str, theirs: str, what: str = "mails_per_s") -> Figure:
-        return ratio("", [each[what] for each in rounds[ours]], [each[what] for each in rounds[theirs]])
+    def compared(ours: str, theirs: str, what: str = "mails_per_s") -> list[float]:
+        return quotients([each[what] for each in rounds[ours]], [each[what] for each in rounds[theirs]])
 
-    fresh = compared(CORE, CORE_WITHOUT)
-    fresh.name, fresh.bound = "freshness_cost", 0.97
-    fresh.note = f"durable mails/s of enclave and store with freshness / without, {CLIENTS} clients, a put each"
-    fresh.details = {
-        "mails/s with": fresh.details["ours"],
-        "mails/s without": fresh.details["theirs"],
-        "mails per CPU second, with / without": compared(CORE, CORE_WITHOUT, "mails_per_cpu_s").value,
-        "over HTTP, with / without": compared(HTTP, HTTP_WITHOUT).value,
-        "over HTTP, spread": list(_spread(compared(HTTP, HTTP_WITHOUT))),
+    medians = {kind: _medians(each) for kind, each in rounds.items()}
+    over_http = compared(HTTP, HTTP_WITHOUT)
+    fresh = {
+        "mails/s with": medians[CORE]["mails_per_s"],
+        "mails/s without": medians[CORE_WITHOUT]["mails_per_s"],
+        "mails per CPU second, with / without": quartiles(compared(CORE, CORE_WITHOUT, "mails_per_cpu_s"))[1],
+        "over HTTP, with / without": quartiles(over_http)[1],
+        "over HTTP, spread": [quartiles(over_http)[0], quartiles(over_http)[2]],
     }
-    http = compared(HTTP, ECHO)
-    http.name, http.bound = "http_vs_echo", 0.5
-    http.note = f"durable mails/s over HTTP / a bare Starlette echo of the same bytes, same load, {CLIENTS} clients"
-    http.details = {
-        "mails/s": http.details["ours"],
-        "echoes/s": http.details["theirs"],
-        "echoes/s to clients that do nothing": _medians(rounds[IDLE])["mails_per_s"],
-        "mails / echoes to clients that do nothing": compared(HTTP, IDLE).value,
-        **{f"{name} of a mail": _medians(rounds[HTTP])[name] for name in ("p50_ms", "p99_ms")},
+    http = {
+        "mails/s": medians[HTTP]["mails_per_s"],
+        "echoes/s": medians[ECHO]["mails_per_s"],
+        "echoes/s to clients that do nothing": medians[IDLE]["mails_per_s"],
+        "mails / echoes to clients that do nothing": quartiles(compared(HTTP, IDLE))[1],
+        **{f"{what} of a mail": medians[HTTP][what] for what in medians[HTTP] if what != "mails_per_s"},
     }
-    return [fresh, http]
-
-
-def _spread(figure: Figure) -> tuple[float, float]:
-    return figure.low, figure.high
+    return [
+        figure("freshness_cost", compared(CORE, CORE_WITHOUT), fresh),
+        figure("http_vs_echo", compared(HTTP, ECHO), http),
+    ]
 
 
 def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.catalogue import PROMISES, Promise
+
 Round = Callable[[], float]
 """Does one round of work and returns its figure: a rate or a cost."""
 Series = Mapping[str, Sequence[float]]
@@ -22,42 +24,40 @@ Series = Mapping[str, Sequence[float]]
 
 @dataclass
 class Figure:
-    """One result. ``bound`` is what it should keep to; ``low`` and ``high`` are the quartiles of its rounds."""
+    """The result for one name of :data:`benchmarks.catalogue.PROMISES`; ``low`` and ``high``: quartiles of its rounds."""
 
     name: str
     value: float
     low: float
     high: float
-    unit: str
-    bound: float | None = None
-    at_least: bool = True
-    note: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def holds(self) -> bool | None:
-        """Whether the bound is kept; None without one."""
-        if self.bound is None:
-            return None
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
+    def promise(self) -> Promise:
+        """What it is to keep to."""
+        return PROMISES[self.name]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bound is kept."""
+        promise = self.promise
+        return self.value >= promise.bound if promise.at_least else self.value <= promise.bound
 
     def line(self) -> str:
         """One line for people."""
-        bound = ""
-        if self.bound is not None:
-            sign = "≥" if self.at_least else "≤"
-            bound = f"  (bound {sign} {self.bound:g}: {'holds' if self.holds else 'MISSED'})"
-        spread = f" [{self.low:.3g} … {self.high:.3g}]" if self.low != self.high else ""
-        return f"{self.name} = {self.value:.3g} {self.unit}{spread}{bound}"
+        promise = self.promise
+        bound = f"{'≥' if promise.at_least else '≤'} {promise.bound:g}"
+        value = f"{self.value:.4g} {promise.unit} [{self.low:.4g} … {self.high:.4g}]"
+        return f"{self.name:<24} {value:<34} {bound:<8} {'holds' if self.holds else 'MISSED'}"
 
     def as_json(self) -> dict[str, Any]:
         """For the file that machines read."""
         return {
             "value": self.value,
-            "bound": self.bound,
+            "bound": self.promise.bound,
             "holds": self.holds,
             "spread": [self.low, self.high],
-            "details": {"unit": self.unit, "at_least": self.at_least, "note": self.note, **self.details},
+            "details": self.details,
         }
 
 
@@ -72,28 +72,15 @@ def interleave(contenders: Mapping[str, Round], rounds: int) -> dict[str, list[f
     return results
 
 
-def ratio(
-    name: str,
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    bound: float | None = None,
-    *,
-    at_least: bool = True,
-    note: str = "",
-) -> Figure:
-    """The median over rounds of ours / theirs."""
-    quotients = [a / b for a, b in zip(ours, theirs, strict=True)]
-    made = figure(name, quotients, "x", bound, at_least=at_least, note=note)
-    made.details = {"ours": statistics.median(ours), "theirs": statistics.median(theirs), "rounds": len(quotients)}
-    return made
-
-
-def figure(
-    name: str, values: Sequence[float], unit: str, bound: float | None = None, *, at_least: bool = True, note: str = ""
-) -> Figure:
-    """The median of plain values."""
+def figure(name: str, values: Sequence[float], details: dict[str, Any] | None = None) -> Figure:
+    """The median of the rounds."""
     low, middle, high = quartiles(values)
-    return Figure(name, middle, low, high, unit, bound, at_least, note)
+    return Figure(name, middle, low, high, details or {})
+
+
+def quotients(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    """Of each round the one side over the other: a ratio's rounds."""
+    return [a / b for a, b in zip(over, under, strict=True)]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.child import run_once, tell
-from benchmarks.measure import Figure, cpu, figure, interleave, medians, ratio
+from benchmarks.measure import Figure, cpu, figure, interleave, medians, quotients
 from benchmarks.peers import OursFull
 from benchmarks.scale import BIG_COUNT, SMALL_COUNT, Scale
 from benchmarks.stores import open_store, scratch, write_store
@@ -33,36 +33,21 @@ def memory_figure(folder: Path, count: int) -> Figure:
     """RSS of a process that opened the store of ``count`` entries, beyond what it had before, per live byte."""
     weighed = run_once("benchmarks.resident", "memory", folder)
     live = count * ENTRY_BYTES
-    made = figure(
-        "memory_per_live_byte",
-        [weighed["after"] / live],
-        "x",
-        3.0,
-        at_least=False,
-        note=f"RSS of a fresh process after opening {count} entries / their keys and values",
-    )
-    made.details = {
+    details = {
         "live bytes": live,
-        "RSS bytes": weighed["after"],
+        "memory bytes": weighed["after"],
         "peak while opening / live": weighed["peak"] / live,
         "after 1000 commits / live": weighed["worked"] / live,
     }
-    return made
+    return figure("memory_per_live_byte", [weighed["after"] / live], details)
 
 
 def cost_figure(folders: dict[int, Path], scale: Scale) -> tuple[Figure, dict[str, Any]]:
     """``flat_cost``, and for the plot the CPU seconds of a one-put commit against map size, ours and whole-map's."""
     costs = run_once("benchmarks.resident", "cost", scale.rounds, *(f"{n}:{path}" for n, path in folders.items()))
     ours = costs["ours"]
-    made = ratio(
-        "flat_cost",
-        ours[str(BIG_COUNT)],
-        ours[str(SMALL_COUNT)],
-        1.5,
-        at_least=False,
-        note=f"CPU of a one-put commit at {BIG_COUNT} entries / at {SMALL_COUNT}, without the store's part",
-    )
-    made.details = {f"µs of CPU at {count}": 1e6 * cost for count, cost in medians(ours).items()}
+    details = {f"µs of CPU at {count}": 1e6 * cost for count, cost in medians(ours).items()}
+    made = figure("flat_cost", quotients(ours[str(BIG_COUNT)], ours[str(SMALL_COUNT)]), details)
     curve = {"incremental": medians(ours)}
     if scale.cost_counts:
         curve["full"] = {str(count): _full_sweep_cost(count) for count in _FULL_SWEEP_COUNTS}

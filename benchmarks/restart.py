@@ -30,25 +30,19 @@ def restart_figure(big: Path, scale: Scale) -> tuple[Figure, list[dict[str, Any]
     """``restart_mib_s`` on the store ``big`` of ``BIG_COUNT`` entries; for the plot, seconds against live size."""
     live = live_mib(BIG_COUNT)
     seconds = [_timed(big, BIG_COUNT) for _ in range(_ROUNDS)]
-    made = figure(
-        "restart_mib_s",
-        [live / each for each in seconds],
-        "MiB/s",
-        150,
-        note=f"live MiB / seconds to the first served mail, {BIG_COUNT} entries, enclave in a process of its own",
-    )
     with scratch(in_memory=True) as folder:
         write_store(folder / "empty", 1)
         empty = statistics.median(_timed(folder / "empty", 1) for _ in range(_ROUNDS))
     embedded = [_embedded_seconds(big) for _ in range(_ROUNDS)]
     middle = statistics.median(seconds)
-    made.details = {
+    details = {
         "live MiB": live,
         "seconds to the first mail": middle,
         "of these with an empty store": empty,
         "MiB/s beyond these": live / (middle - empty),
         "MiB/s of open_map": live / statistics.median(embedded),
     }
+    made = figure("restart_mib_s", [live / each for each in seconds], details)
     return made, [row for mib in scale.restart_mib for row in _curve(mib)]
 
 

@@ -35,19 +35,11 @@ def mail_bytes_figure() -> Figure:
         core = Core(folder / "store")
         alone, together = (_mails(core, clients) for clients in (1, CLIENTS))
         core.written.close()
-    made = figure(
-        "mail_bytes_to_store",
-        alone["handed"],
-        "bytes",
-        8192,
-        at_least=False,
-        note="handed to the store for a mail with one put: record, leaf hash, reply in the outbox, places",
-    )
-    made.details = {
+    details = {
         **{f"{part}, alone": quartiles(counts)[1] for part, counts in alone.items()},
         **{f"{part}, of {CLIENTS} in a commit": quartiles(counts)[1] / CLIENTS for part, counts in together.items()},
     }
-    return made
+    return figure("mail_bytes_to_store", alone["handed"], details)
 
 
 def _mails(core: Core, clients: int) -> dict[str, list[float]]:
@@ -96,14 +88,7 @@ def amplification_figure(scale: Scale) -> tuple[Figure, list[dict[str, Any]]]:
     grouped = list(long_run(scale.space_entries, CLIENTS, scale.space_cycles))
     steady = _steady(single)
     worst = max(steady, key=lambda row: row["used"])
-    made = figure(
-        "space_amplification",
-        [row["used"] for row in steady],
-        "x",
-        2.5,
-        at_least=False,
-        note="pages in use / live bytes, the worst while each entry is overwritten and replaced once, one put a commit",
-    )
+    made = figure("space_amplification", [row["used"] for row in steady])
     made.value = worst["used"]
     made.details = {
         "of it the window of records": worst["window"],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, closing
 from itertools import cycle
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from benchmarks.measure import Figure, Round, Series, cpu_rate, interleave, medians, ratio
+from benchmarks.measure import Figure, Round, Series, cpu_rate, figure, interleave, medians, quotients
 from benchmarks.peers import AES_GCM, CONTENDERS, FULL, LMDB, OURS, SQLCIPHER, Contender, available, make
 from benchmarks.scale import PEER_COUNT, Scale
 from benchmarks.stores import LOAD_PUTS, scratch
@@ -24,72 +24,69 @@ Kinds = dict[str, Series]
 _BATCHES: Final = 16  # different batches of puts, taken in turn
 _READS: Final = 10_000  # reads between two looks at the clock
 
-NEEDED: Final[dict[str, tuple[str, ...]]] = {
-    "commit1": (OURS, LMDB, FULL),
-    "commit50": (OURS, LMDB),
-    "commit1000": (OURS, SQLCIPHER, AES_GCM),
-    "get": (OURS, LMDB),
-    "scan": (OURS, LMDB),
+COMPARED: Final[dict[str, tuple[str, str, str]]] = {
+    # Rates all of them, so a cost is theirs over ours.
+    "commit_vs_lmdb": ("commit1", LMDB, OURS),
+    "commit50_vs_lmdb": ("commit50", LMDB, OURS),
+    "batch1000_vs_sqlcipher": ("commit1000", OURS, SQLCIPHER),
+    "batch1000_vs_lmdb_aesgcm": ("commit1000", OURS, AES_GCM),
+    "get_vs_lmdb": ("get", OURS, LMDB),
+    "scan_vs_lmdb": ("scan", OURS, LMDB),
+    "whole_map_speedup": ("whole map", OURS, FULL),
 }
-"""Whom the figures compare in each kind of work."""
+"""Of each figure the kind of work, and whose rate stands over whose."""
+KINDS: Final = ("commit1", "commit50", "commit1000", "get", "scan", "whole map")
+_MOST_WHOLE_MAP_ROUNDS: Final = 5
+_MOST_WHOLE_MAP_ENTRIES: Final = 100_000
 
 
-def peer_figures(scale: Scale) -> tuple[list[Figure], dict[str, object]]:
-    """Every figure that names a peer, and, for the plots, the rates: entries -> kind of work -> contender."""
-    curves: dict[str, object] = {}
-    figures: list[Figure] = []
-    for count in (PEER_COUNT, *scale.peer_counts):
-        kinds = compare(count, scale)
-        curves[str(count)] = {kind: medians(series) for kind, series in kinds.items()}
-        if count == PEER_COUNT:
-            figures = _figures(kinds)
+def peer_figures(wanted: Collection[str], scale: Scale) -> tuple[list[Figure], dict[str, Any]]:
+    """Those ``wanted`` of the figures that name a peer; for the plots the rates: entries -> kind of work -> contender."""
+    needed: dict[str, set[str]] = {}
+    for kind, over, under in (COMPARED[name] for name in wanted):
+        needed.setdefault(kind, set()).update((over, under))
+    kinds = compare(PEER_COUNT, needed, scale)
+    figures = []
+    for name in wanted:
+        kind, over, under = COMPARED[name]
+        rates = kinds[kind]
+        if over in rates and under in rates:
+            details = {f"{contender}, per s": rate for contender, rate in medians(rates).items()}
+            figures.append(figure(name, quotients(rates[over], rates[under]), details))
+    curves = {str(PEER_COUNT): _medians(kinds)}
+    for count in scale.peer_counts:
+        curves[str(count)] = _medians(compare(count, needed, scale))
     return figures, curves
 
 
-def _figures(kinds: Kinds) -> list[Figure]:
-    one, fifty, thousand = kinds["commit1"], kinds["commit50"], kinds["commit1000"]
-    get, scan = kinds["get"], kinds["scan"]
-    # Costs are times: theirs over ours of the rates.
-    made = [
-        _beside("commit_vs_lmdb", one, LMDB, OURS, 1.2, "time of a durable commit of 1 put", at_least=False),
-        _beside("commit50_vs_lmdb", fifty, LMDB, OURS, 0.8, "time of a durable commit of 50 puts", at_least=False),
-        _beside("batch1000_vs_sqlcipher", thousand, OURS, SQLCIPHER, 1.5, "puts/s, 1000 a durable commit"),
-        _beside("batch1000_vs_lmdb_aesgcm", thousand, OURS, AES_GCM, 3.0, "puts/s, 1000 a durable commit"),
-        _beside("get_vs_lmdb", get, OURS, LMDB, 1.5, "random gets per CPU second"),
-        _beside("scan_vs_lmdb", scan, OURS, LMDB, 1.0, "entries per CPU second, whole map in order"),
-        _beside("whole_map_speedup", one, OURS, FULL, 30.0, 'durable one-put commits/s, against sweep="full"'),
-    ]
-    return [figure for figure in made if figure is not None]
-
-
-def _beside(
-    name: str, rates: Series, over: str, under: str, bound: float, note: str, *, at_least: bool = True
-) -> Figure | None:
-    if over not in rates or under not in rates:
-        return None
-    made = ratio(name, rates[over], rates[under], bound, at_least=at_least, note=f"{note}, {PEER_COUNT} entries")
-    made.details = {f"{contender}, per s": rate for contender, rate in medians(rates).items()}
-    return made
+def _medians(kinds: Kinds) -> dict[str, dict[str, float]]:
+    return {kind: medians(series) for kind, series in kinds.items()}
 
 
 # --- measuring ------------------------------------------------------------------------------------------
 
 
-def compare(count: int, scale: Scale) -> Kinds:
-    """Rates of every kind of work on stores of ``count`` entries."""
-    wanted = available(CONTENDERS if scale.every_peer else {name for names_ in NEEDED.values() for name in names_})
+def compare(count: int, needed: Mapping[str, Collection[str]], scale: Scale) -> Kinds:
+    """Rates on stores of ``count`` entries: of the ``needed`` contenders of each kind of work, or of all."""
+    every = [name for name in CONTENDERS if name != FULL or count <= _MOST_WHOLE_MAP_ENTRIES]
+    wanted = {kind: _contenders(kind, needed[kind], every, scale) for kind in KINDS if kind in needed}
     keys = names(count)
     with scratch() as folder, ExitStack() as stack:
-        made = open_loaded(folder, wanted, keys, stack)
+        made = open_loaded(
+            folder, available(name for name in every if any(name in each for each in wanted.values())), keys, stack
+        )
         kinds: Kinds = {}
-        for kind, needed in NEEDED.items():
-            contenders = {
-                name: _round(kind, contender, keys, scale.round_seconds)
-                for name, contender in made.items()
-                if scale.every_peer or name in needed
-            }
-            kinds[kind] = interleave(contenders, scale.rounds)
+        for kind, contenders in wanted.items():
+            rounds = min(scale.rounds, _MOST_WHOLE_MAP_ROUNDS) if kind == "whole map" else scale.rounds
+            work = {name: _round(kind, made[name], keys, scale.round_seconds) for name in contenders if name in made}
+            kinds[kind] = interleave(work, rounds)
         return kinds
+
+
+def _contenders(kind: str, needed: Collection[str], every: Collection[str], scale: Scale) -> list[str]:
+    # Whole-map sealing takes a long time for everything that it writes: it has a kind of work of its own.
+    all_of_kind = [OURS, FULL] if kind == "whole map" else [name for name in every if name != FULL]
+    return [name for name in all_of_kind if name in every and (scale.every_peer or name in needed)]
 
 
 def open_loaded(folder: Path, wanted: Iterable[str], keys: list[str], stack: ExitStack) -> Made:
@@ -109,6 +106,8 @@ def _round(kind: str, contender: Contender, names_: list[str], seconds: float) -
             return _getting(contender, names_, seconds)
         case "scan":
             return _scanning(contender, len(names_))
+        case "whole map":
+            return _committing(contender, names_, 1, seconds)
         case _:
             return _committing(contender, names_, int(kind.removeprefix("commit")), seconds)
 

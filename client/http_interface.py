@@ -89,10 +89,12 @@ def consistency_call(size1: int, size2: int) -> Call:
 
 def parse_url(url: str) -> SplitResult:
     """Check a host's address. Raises :class:`InvalidInput`."""
+    if not isinstance(url, str):
+        raise InvalidInput(f"a host's address is a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
         port = parts.port
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise InvalidInput(f"not a host's address: {error}") from error
     plain = parts.scheme in ("http", "https") and parts.hostname and port != 0
     if not plain or parts.query or parts.fragment or "@" in parts.netloc:

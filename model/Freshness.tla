@@ -92,7 +92,9 @@ Stream(G, c, s) ==
 Acked(G, c) == Max({0} \cup {Newer(G[i].e, G[i].h)[1] : i \in {i \in DOMAIN G : G[i].c = c}})
 
 (* The number of the hello whose session is open at incarnation e, 0 for none (pmap/sessions.py). *)
-Session(e, G, c) == Max({0} \cup {G[i].q : i \in {i \in DOMAIN G : G[i].c = c /\ G[i].k = "hello" /\ G[i].ep = e}})
+Session(e, G, c) ==
+    LET I == {i \in DOMAIN G : G[i].ep = e /\ G[i].k = "hello" /\ G[i].c = c}
+    IN  IF I = {} THEN 0 ELSE G[Max(I)].q
 
 -----------------------------------------------------------------------------
 (* The rules of pmap/freshness.py: a ruling, or why not.  H is what is committed, G is H and the batch under way. *)
@@ -228,6 +230,9 @@ Commit(e) ==
     /\ turn' = [turn EXCEPT ![e] = <<>>]
     /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
+(* What incarnation e has done so far, committed or not. *)
+All(e) == IF turn[e] = <<>> THEN hist[e] ELSE hist[e] \o turn[e]
+
 (* Is m what its sender waits for, so that a refusal means something to somebody?  A mail whose RECOVER is under way is
    not: the answer to the RECOVER counts. *)
 Current(m) ==
@@ -253,14 +258,14 @@ GiveUp(m) ==
     /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
 ProcessHello(e, m) ==
-    LET H == hist[e]  why == RulingOnHello(e, H, H \o turn[e], m) IN
-    /\ Running(e) /\ m.k = "hello" /\ m.sess[1] = e
+    LET H == hist[e]  why == RulingOnHello(e, H, All(e), m) IN
+    /\ m.k = "hello" /\ m.sess[1] = e /\ Running(e)
     /\ IF why # "welcome" THEN Refuse(e, m, why)
        ELSE /\ Does(e, Op(Size(H) + 1, e, "hello", m))
             /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
 (* The session's key opens the mail; sessions end with the epoch. *)
-Opens(e, G, m) == EpochBinding => m.sess[1] = e /\ Session(e, G, m.c) = m.sess[2]
+Opens(e, m) == EpochBinding => m.sess[1] = e /\ Session(e, All(e), m.c) = m.sess[2]
 
 (* RECOVER of a mail that was processed: the same answer each time. *)
 Tell(e, m, st) ==
@@ -275,13 +280,13 @@ Tell(e, m, st) ==
 
 ProcessMail(e, m) ==
     LET H == hist[e]
-        G == H \o turn[e]
+        G == All(e)
         st == Stream(G, m.c, m.s)
         ruling == Ruling(H, G, st, m)
         does(k) == /\ Does(e, Op(Size(H) + 1, e, k, m))
                    /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
     IN
-    /\ Running(e) /\ m.k \in {"mail", "recover"} /\ Opens(e, G, m)
+    /\ m.k \in {"mail", "recover"} /\ Running(e) /\ Opens(e, m)
     /\ CASE ruling = "execute" -> does("mail")
          [] ruling = "fence" -> IF Fencing THEN does("fence") ELSE GiveUp(m)
          [] ruling = "tell" -> Tell(e, m, st)
@@ -294,8 +299,8 @@ Remembered(G, c) ==
     {Stream(G, c, s).issued : s \in Topics} \cup {Stream(G, c, s).acked : s \in Topics} \cup {None}
 
 WithholdProof(e, m) ==
-    /\ ~RefusalKeepsPending /\ ~HonestHost /\ Running(e) /\ m.k = "mail" /\ Opens(e, hist[e] \o turn[e], m)
-    /\ m.h \notin Remembered(hist[e] \o turn[e], m.c)
+    /\ ~RefusalKeepsPending /\ ~HonestHost /\ Running(e) /\ m.k = "mail" /\ Opens(e, m)
+    /\ m.h \notin Remembered(All(e), m.c)
     /\ GiveUp(m)
 
 -----------------------------------------------------------------------------
@@ -416,7 +421,7 @@ AlarmIsSticky ==
 
 (* Promises that hold as long as the host is honest. *)
 
-NoFalseAlarm == HonestHost => \A e \in Epochs : ~Quarantined(hist[e] \o turn[e])
+NoFalseAlarm == HonestHost => \A e \in Epochs : ~Quarantined(All(e))
 
 NoFalseRefusal == HonestHost => refused = {}
 

@@ -27,6 +27,7 @@ MAY_IMPORT = {
 
 EXCEPTIONS = {
     ("host_store.in_process", "pmap"): "runs the enclave inside the host's process, for embedding and tests",
+    ("host_store.adversary", "client"): "a test tool: it hands out real clients and stands between them and the host",
 }
 """(module or subpackage, package) beyond MAY_IMPORT, each with its reason."""
 

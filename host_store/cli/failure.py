@@ -28,10 +28,15 @@ EXIT_HOST_CAUGHT: Final = 3
 _AT_FAULT: Final = {
     Fault.CLIENT: "this client's fault",
     Fault.HOST: "the host's fault",
-    Fault.HANDLER: "the enclave's code refused",
     Fault.NETWORK: "the network's fault, or the host's",
 }
 """Nothing is said of the caller's own mistakes (the sentence says what to change), nor where it is not known."""
+
+_OTHER_WORDS: Final[dict[type[PmapError], str]] = {
+    HandlerFailed: "refused by the enclave",
+    AttestationError: "not the enclave you asked for",
+}
+"""Where the class's name says it less well."""
 
 _CAUGHT: Final = "Nothing was executed, and nothing will be: this verdict stays. Do not trust this host with the data."
 _WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
@@ -42,7 +47,10 @@ _WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
         ClientStale,
         "Use the newest state file, and use each one on one device only; or begin anew with another --state.",
     ),
-    (OutcomeUnknown, "Run the same command again: what was sent is settled first, and nothing is executed twice."),
+    (
+        OutcomeUnknown,
+        "The next command of this client settles first what became of it, and sees to it that it is executed.",
+    ),
     (ReplyWithheld, "The operation was executed; only its answer is missing. Read the entry to see it."),
 )
 
@@ -63,7 +71,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """One red sentence, then what is known beyond it."""
-        click.secho(f"error: {describe(self.error)}", fg="red", err=True, file=file)
+        click.secho(f"Error: {describe(self.error)}", fg="red", err=True, file=file)
         for note in getattr(self.error, "__notes__", ()):
             click.echo(f"\n{note}", err=True, file=file)
         for kind, advice in _WHAT_TO_DO:
@@ -85,7 +93,8 @@ def describe(error: PmapError) -> str:
     if type(error) is InvalidInput:
         return message
     verdict = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    for kind, words in _OTHER_WORDS.items():
+        if isinstance(error, kind):
+            verdict = words
     at_fault = _AT_FAULT.get(error.fault)
-    if type(error) in (HandlerFailed, AttestationError):
-        verdict = {HandlerFailed: "refused", AttestationError: "not the enclave you asked for"}[type(error)]
     return f"{verdict}: {message}" if at_fault is None else f"{verdict} ({at_fault}): {message}"

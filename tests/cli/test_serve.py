@@ -98,7 +98,7 @@ def test_a_store_is_not_served_with_another_key(tmp_path: Path) -> None:
         host.stop()
     (tmp_path / "other.key").write_bytes(bytes(32))
     said = refused("serve", "--store", host.store, "--simulated-key", tmp_path / "other.key", "--in-process")
-    assert said.startswith("error: wrong key: ")
+    assert said.startswith("Error: wrong key: ")
 
 
 def test_status_of_what_is_not_there_is_a_sentence(tmp_path: Path) -> None:

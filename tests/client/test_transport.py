@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from adversarial_host import AdversarialHost, executed
+from small_servers import Raw, raw_server, serving
 
 from client import AsyncHttpTransport, EnclaveClient, HttpTransport, InProcessTransport
 from client.http_interface import check_status, decode_list, parse_url
@@ -30,91 +28,6 @@ from wire.errors import (
     Undecryptable,
 )
 from wire.limits import MAX_ATTESTATION_BYTES, MAX_CONSISTENCY_BYTES, MAX_HTTP_ERROR_BYTES
-
-Raw = Callable[[socket.socket], None]
-
-
-@contextmanager
-def serving(host: AdversarialHost, prefix: str = "") -> Iterator[str]:
-    """An honest web server before a host."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            query = parse_qs(parts.query)
-            if parts.path == f"{prefix}/attestation":
-                self._answer(lambda: host.attestation())
-            elif parts.path == f"{prefix}/consistency":
-                self._answer(lambda: pack(host.consistency(int(query["from"][0]), int(query["to"][0]))))
-            else:
-                self._send(404, b"not found")
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == f"{prefix}/deliver-mail":
-                self._answer(lambda: host.deliver(body).result(20))
-            elif self.path == f"{prefix}/poll-mail":
-                self._answer(lambda: pack(host.poll(body)))
-            else:
-                self._send(404, b"not found")
-
-        def _answer(self, make: Callable[[], bytes]) -> None:
-            try:
-                self._send(200, make())
-            except PmapError as error:
-                codes = {SessionUnknown: (409, "session_unknown"), MailTooLarge: (413, "too_large")}
-                status, code = codes.get(type(error), (503, "unavailable"))
-                self._send(status, json.dumps({"error": code, "message": str(error)}).encode())
-
-        def _send(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}{prefix}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def raw_server(*scripts: Raw) -> Iterator[str]:
-    """A server that does as the scripts say, one connection after the other; the last one again and again."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    ended = threading.Event()
-
-    def run() -> None:
-        at = 0
-        while not ended.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, suppress(OSError):
-                scripts[min(at, len(scripts) - 1)](connection)
-            at += 1
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        ended.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def answering(data: bytes) -> Raw:
@@ -173,7 +86,7 @@ def test_nobody_there_is_the_hosts_absence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     transport = HttpTransport(f"http://127.0.0.1:{port}", timeout=5)
-    with pytest.raises(HostUnavailable, match="127.0.0.1"):
+    with pytest.raises(HostUnavailable, match=r"127\.0\.0\.1"):
         transport.deliver(b"x")
 
 
@@ -190,13 +103,15 @@ def test_nobody_there_is_the_hosts_absence() -> None:
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
         b"HTTP/1.1 301 Moved\r\nLocation: http://example.invalid/\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc"[:40],
     ],
 )
 def test_an_answer_that_is_not_http_or_breaks_off_is_no_answer(answer: bytes) -> None:
-    with raw_server(answering(answer)) as url, closing(HttpTransport(url, timeout=5)) as transport:
-        with pytest.raises(HostUnavailable):
-            transport.deliver(b"x")
+    with (
+        raw_server(answering(answer)) as url,
+        closing(HttpTransport(url, timeout=5)) as transport,
+        pytest.raises(HostUnavailable),
+    ):
+        transport.deliver(b"x")
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"503 Busy"])
@@ -218,9 +133,12 @@ def test_a_body_over_its_bound_is_refused_without_reading_on(status: bytes, fram
             connection.sendall(b"10000\r\n" + piece + b"\r\n" if framing == "chunked" else piece)
             sent.append(1)
 
-    with raw_server(flood) as url, closing(HttpTransport(url, timeout=20)) as transport:
-        with pytest.raises(Malformed, match=f"more than {bound} bytes"):
-            transport.attestation()
+    with (
+        raw_server(flood) as url,
+        closing(HttpTransport(url, timeout=20)) as transport,
+        pytest.raises(Malformed, match=f"more than {bound} bytes"),
+    ):
+        transport.attestation()
     assert len(sent) * 65536 < 1 << 26, "the rest was never taken"
 
 
@@ -318,9 +236,12 @@ def test_a_timeout_is_a_positive_number_of_seconds(timeout: float) -> None:
 
 
 def test_https_verifies_the_servers_certificate(host: AdversarialHost) -> None:
-    with serving(host) as url, closing(HttpTransport(url.replace("http:", "https:"), timeout=5)) as transport:
-        with pytest.raises(HostUnavailable):
-            transport.attestation()  # that server speaks no TLS
+    with (
+        serving(host) as url,
+        closing(HttpTransport(url.replace("http:", "https:"), timeout=5)) as transport,
+        pytest.raises(HostUnavailable),
+    ):
+        transport.attestation()  # that server speaks no TLS
     context = HttpTransport("https://localhost")._tls
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname

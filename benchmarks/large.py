@@ -1,0 +1,39 @@
+"""The figures of a large map, which share one store of a million entries: it takes longer to write than to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Figure
+from benchmarks.resident import cost_figure, memory_figure
+from benchmarks.restart import restart_figure
+from benchmarks.scale import BIG_COUNT, SMALL_COUNT, Scale
+from benchmarks.stores import scratch, write_store
+
+
+def large_figures(wanted: Collection[str], scale: Scale) -> tuple[list[Figure], dict[str, Any]]:
+    """Those ``wanted`` of ``flat_cost``, ``memory_per_live_byte`` and ``restart_mib_s``; curves by figure."""
+    figures: list[Figure] = []
+    curves: dict[str, Any] = {}
+    with scratch(in_memory=True) as folder:
+        big = folder / str(BIG_COUNT)
+        write_store(big, BIG_COUNT)
+        if "flat_cost" in wanted:
+            stores = {SMALL_COUNT: _small(folder, SMALL_COUNT), BIG_COUNT: big}
+            stores.update({count: _small(folder, count) for count in scale.cost_counts})
+            made, curves["flat_cost"] = cost_figure(stores, scale)
+            figures.append(made)
+        if "memory_per_live_byte" in wanted:
+            figures.append(memory_figure(big, BIG_COUNT))
+        if "restart_mib_s" in wanted:  # last: it lets the store's enclave commit
+            made, curves["restart_mib_s"] = restart_figure(big, scale)
+            figures.append(made)
+    return figures, curves
+
+
+def _small(folder: Path, count: int) -> Path:
+    store = folder / str(count)
+    write_store(store, count)
+    return store

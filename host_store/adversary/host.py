@@ -1,0 +1,480 @@
+"""The malicious host: what it can do, in one class. See the package's docstring for an example."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from host_store.adversary.archive import Archive, Message
+from host_store.adversary.recording_store import FedStore, RecordingStore, StoreCall, refuse_fed
+from host_store.adversary.snapshot import (
+    Snapshot,
+    flip_byte,
+    outbox_of,
+    put_keyring,
+    put_record,
+    read_record,
+    replace_outbox,
+)
+from host_store.adversary.watching import HandlerLog, watch, write_watched_module
+from host_store.adversary.wire_tap import (
+    Answer,
+    Answering,
+    ChangePoll,
+    Double,
+    Drop,
+    Hold,
+    Rule,
+    Rules,
+    ShowAttestation,
+    Tap,
+    direction_of,
+)
+from host_store.host import EnclaveHost
+from host_store.lmdb_store import LmdbStore
+from host_store.store import Store
+from host_store.store_folder import DATA_FILE
+from wire.errors import HostUnavailable, InvalidInput, PmapError
+
+if TYPE_CHECKING:
+    from client import EnclaveClient
+
+ANSWER_SECONDS: Final = 30.0
+"""How long an enclave's answer is waited for."""
+
+
+class _World:
+    """What the hosts of one test share: the TEE's key, the clients' states, the archive."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key_file = folder / "tee.key"
+        self.archive = Archive()
+        self.taps: dict[str, Tap] = {}
+        self.clients: list[EnclaveClient] = []
+        self.hosts: list[MaliciousHost] = []
+        (folder / "clients").mkdir(parents=True, exist_ok=True)
+
+
+class MaliciousHost:
+    """A host that runs an enclave class, and whatever else it likes. A context manager; it runs from the start.
+
+    ``number`` counts the hosts of one world: those that :meth:`clone` and :meth:`twin` make belong to this one's world,
+    share its clients and archive, and are closed with it.
+    """
+
+    def __init__(
+        self,
+        enclave: type,
+        *,
+        folder: str | Path | None = None,
+        process: bool = False,
+        _world: _World | None = None,
+        _data: Snapshot | None = None,
+        _store: RecordingStore | None = None,
+    ) -> None:
+        """Start on a new store.
+
+        Args:
+            enclave: a subclass of :class:`pmap.Enclave`.
+            folder: where stores, keys and clients' states go; by default a temporary folder.
+            process: run the enclave as a process, not in this one. Its class must then be importable.
+
+        Raises what :meth:`host_store.host.EnclaveHost.start` raises.
+        """
+        self._temporary = None if _world or folder else tempfile.TemporaryDirectory(prefix="pmap-adversary-")
+        self._world = _world or _World(Path(self._temporary.name if self._temporary else cast("str", folder)))
+        self.number = len(self._world.hosts)
+        self._world.hosts.append(self)
+        self.enclave = enclave
+        self._process = process
+        self._folder = self._world.folder / f"store-{self.number}"
+        self._handlers = HandlerLog(self._world.folder / f"handlers-{self.number}.log")
+        self._rules = Rules()
+        self._shared = _store is not None
+        self._store: RecordingStore | None = _store
+        self._host: EnclaveHost | None = None
+        self.trace: list[StoreCall] = []
+        """Every call of the store that shows something, over all restarts of this host."""
+        if _data is not None:
+            _data.write(self._folder)
+        self.start()
+
+    # --- clients -----------------------------------------------------------------------------------------
+
+    def client(self, name: str, **options: Any) -> EnclaveClient:
+        """A real client that talks to this host; its state is kept under its name, also after it was closed.
+
+        ``options`` are those of :meth:`client.EnclaveClient.connect`.
+        """
+        from client import EnclaveClient, InProcessTransport
+
+        tap = self._world.taps[name] = Tap(name, self, self._world.archive)
+        settings: dict[str, Any] = {"constraint": "SEC:INSECURE", "retry_delays": (0.0, 0.0)}
+        settings["state"] = self.state_file(name)
+        made = EnclaveClient.connect(InProcessTransport(tap, ANSWER_SECONDS), **{**settings, **options})
+        self._world.clients.append(made)
+        return made
+
+    def state_file(self, name: str) -> Path:
+        """Where a client of this world keeps its state."""
+        return self._world.folder / "clients" / f"{name}.state"
+
+    def adopt(self, name: str) -> None:
+        """From now on a client that is connected to another host of this world talks to this one."""
+        self._world.taps[name].host = self
+
+    # --- what passes and what is kept --------------------------------------------------------------------
+
+    @property
+    def archive(self) -> Archive:
+        """Every blob and every message, of all hosts of this world."""
+        return self._world.archive
+
+    @property
+    def records(self) -> list[bytes]:
+        """The records that the store keeps now, oldest first."""
+        store = self._running_store()
+        head = store.head()
+        return list(store.inner.read(head.first, head.n + 1)) if head.n else []
+
+    @property
+    def keyring(self) -> bytes:
+        """The sealed keyring. Raises :class:`InvalidInput` where there is none."""
+        found = self._running_store().keyring()
+        if found is None:
+            raise InvalidInput("this store has no keyring")
+        return found
+
+    @property
+    def commits(self) -> int:
+        """The number of the newest commit."""
+        return self._running_store().head().n
+
+    def attestation(self) -> bytes:
+        """The enclave's attestation document."""
+        return self.running().attestation()
+
+    def deliver(self, envelope: bytes) -> bytes:
+        """Hand an envelope to the enclave; its answer. Raises what the host says instead."""
+        return self.running().deliver(envelope).result(ANSWER_SECONDS)
+
+    def replay(self, message: Message) -> bytes:
+        """Hand a request to the enclave that somebody sent before; as :meth:`deliver`."""
+        return self.deliver(message.data)
+
+    def call(self, data: bytes) -> bytes | None:
+        """Call the enclave's ``receive_from_host``."""
+        return self.running().call(data).result(ANSWER_SECONDS)
+
+    def poll(self, address: bytes) -> list[bytes]:
+        """What waits for a session."""
+        return self.running().poll(address)
+
+    def consistency(self, size1: int, size2: int) -> list[bytes]:
+        """A consistency proof."""
+        return self.running().consistency(size1, size2)
+
+    # --- on the way (each for a ``with`` block) ----------------------------------------------------------
+
+    def dropping(self, what: str, client: str | None = None, times: int | None = None) -> AbstractContextManager[Rule]:
+        """Lose every ``"request"``, or every ``"reply"``, of a client, or of all."""
+        return self._rules.standing(Drop(direction_of(what), client, times))
+
+    @contextmanager
+    def holding(self, client: str | None = None, times: int | None = None) -> Iterator[Hold]:
+        """Keep requests back: delay and reorder them with :meth:`Hold.release`, also after the block."""
+        rule = Hold(client, times)
+        with self._rules.standing(rule):
+            yield rule
+
+    @contextmanager
+    def duplicating(self, client: str | None = None, times: int | None = None) -> Iterator[Double]:
+        """Hand every request over twice."""
+        rule = Double(client, times)
+        with self._rules.standing(rule):
+            yield rule
+
+    def answering(
+        self, with_: Answering | Message | bytes, client: str | None = None, times: int | None = None
+    ) -> AbstractContextManager[Rule]:
+        """Answer with an old message, with bytes, or with what a function makes of ``(envelope, forward)``."""
+        return self._rules.standing(Answer(with_, client, times))
+
+    def polling(
+        self,
+        change: Callable[[list[bytes]], Iterable[bytes]],
+        client: str | None = None,
+        times: int | None = None,
+    ) -> AbstractContextManager[Rule]:
+        """Change what clients find waiting for them."""
+        return self._rules.standing(ChangePoll(change, client, times))
+
+    def attesting(
+        self, document: bytes, client: str | None = None, times: int | None = None
+    ) -> AbstractContextManager[Rule]:
+        """Show another attestation document."""
+        return self._rules.standing(ShowAttestation(document, client, times))
+
+    def rules_for(self, call: str, client: str) -> list[Rule]:
+        """For the taps: what stands in this message's way, the newest first."""
+        return self._rules.acting(call, client)
+
+    # --- time travel -------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The store between two commits. The enclave runs on and need not notice."""
+        store = self._running_store()
+        refuse_fed(store.inner)
+        with store.quiet:
+            return Snapshot.of(self._folder, store.inner.head().n)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in the store's place, byte for byte, and start on it."""
+        self.stop()
+        snapshot.write(self._folder)
+        self.start()
+
+    def restore_outbox_only(self, snapshot: Snapshot) -> None:
+        """Put back the waiting replies and mails of a snapshot, and nothing else."""
+        aside = self._folder.with_name(f"{self._folder.name}-aside")
+        snapshot.write(aside)
+        outbox, places = outbox_of(aside)
+        shutil.rmtree(aside)
+        self._change(lambda folder: replace_outbox(folder, outbox, places))
+
+    def clone(self, snapshot: Snapshot | None = None, enclave: type | None = None) -> MaliciousHost:
+        """A second host and enclave that go on from the same state, or from a snapshot; perhaps with other code."""
+        return MaliciousHost(
+            enclave or self.enclave,
+            process=self._process,
+            _world=self._world,
+            _data=self.snapshot() if snapshot is None else snapshot,
+        )
+
+    def twin(self) -> MaliciousHost:
+        """A second host and enclave on this very store, at the same time."""
+        return MaliciousHost(self.enclave, process=self._process, _world=self._world, _store=self._running_store())
+
+    def start_anew(self) -> None:
+        """Delete the store and say that this is the first start."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.start()
+
+    def feed(self, records: Sequence[bytes], keyring: bytes | None = None) -> None:
+        """Start the enclave on these records, whatever the disk holds; until :meth:`restore`.
+
+        ``keyring``: the store's own, if None. Raises what the enclave says of it.
+        """
+        blob = self.keyring_on_disk() if keyring is None else keyring
+        self.stop()
+        self._store = RecordingStore(FedStore(blob, records), self._world.archive)
+        self.start()
+
+    # --- damage to the store; each raises what keeps the enclave from starting on it ----------------------
+
+    def flip(self, n: int, byte: int, mask: int = 1) -> None:
+        """Turn bits of one byte of record ``n`` over (counted from its end, if negative)."""
+        self._change(lambda folder: put_record(folder, n, flip_byte(read_record(folder, n), byte, mask)))
+
+    def truncate(self, n: int, length: int) -> None:
+        """Cut record ``n`` off."""
+        self._change(lambda folder: put_record(folder, n, read_record(folder, n)[:length]))
+
+    def swap_records(self, a: int, b: int) -> None:
+        """Exchange two records."""
+
+        def change(folder: Path) -> None:
+            first, second = read_record(folder, a), read_record(folder, b)
+            put_record(folder, a, second)
+            put_record(folder, b, first)
+
+        self._change(change)
+
+    def splice(self, n: int, record: bytes) -> None:
+        """Put another record in the place of record ``n``."""
+        self._change(lambda folder: put_record(folder, n, record))
+
+    def delete_record(self, n: int) -> None:
+        """Take record ``n`` out."""
+        self._change(lambda folder: put_record(folder, n, None))
+
+    def replace_keyring(self, keyring: bytes | None) -> None:
+        """Put another keyring in the store, or none."""
+        self._change(lambda folder: put_keyring(folder, keyring))
+
+    def change_file(self, change: Callable[[bytes], bytes]) -> None:
+        """Change the bytes of LMDB's data file."""
+
+        def write(folder: Path) -> None:
+            path = folder / DATA_FILE
+            path.write_bytes(change(path.read_bytes()))
+
+        self._change(write)
+
+    # --- life and death ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the enclave on what the store holds; nothing happens if it runs. Raises what it says of the store."""
+        if self._host is not None:
+            return
+        persistent = bool(getattr(self.enclave, "persistent_map", False))
+        if self._store is None and persistent:
+            self._store = RecordingStore(LmdbStore.open(self._folder), self._world.archive)
+        if self._store is not None:
+            self._store.trace = self.trace
+        enclave, folder = self._watched()
+        try:
+            self._host = EnclaveHost.start(
+                enclave,
+                cast("Store | None", self._store),
+                in_process=not self._process,
+                simulated_key=self._world.key_file,
+                import_from=folder,
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the enclave in order and close the store. Again is fine."""
+        self._end(drain_seconds=ANSWER_SECONDS)
+
+    def restart(self) -> None:
+        """Start the enclave anew, in a new epoch. Raises what it says of the store."""
+        self.stop()
+        self.start()
+
+    def crash(self) -> None:
+        """Lose everything that is not in the store, now; then start again."""
+        if self._store is not None:
+            self._store.die()
+        self._end(drain_seconds=0.0)
+        self.start()
+
+    @contextmanager
+    def crashing(self, call: str, *, before: bool, skip: int = 0) -> Iterator[None]:
+        """Go down at a call of the store inside the block (see :meth:`RecordingStore.crash_at`); start again after it.
+
+        Raises :class:`AssertionError` if the block did not get that far.
+        """
+        store = self._running_store()
+        store.crash_at(call, before=before, skip=skip)
+        yield
+        assert store.reached.is_set(), f"no {call} came to crash at"
+        self._end(drain_seconds=0.0)
+        self.start()
+
+    @property
+    def failure(self) -> PmapError | None:
+        """Why the honest parts of this host gave up."""
+        return None if self._host is None else self._host.failure
+
+    def running(self) -> EnclaveHost:
+        """The host underneath. Raises :class:`HostUnavailable` while it is stopped."""
+        if self._host is None:
+            raise HostUnavailable("the host is down")
+        return self._host
+
+    def close(self) -> None:
+        """Close every client and host of this world. Again is fine."""
+        for client in self._world.clients:
+            with suppress(PmapError):
+                client.close()
+        for host in self._world.hosts:
+            host.stop()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- what is asserted --------------------------------------------------------------------------------
+
+    @property
+    def handlers_ran(self) -> int:
+        """How often a handler of this host's enclaves was run since :meth:`reset_handlers`."""
+        return len(self._handlers.runs())
+
+    @property
+    def handled(self) -> list[bytes]:
+        """The first 256 bytes of each body that a handler was run on since :meth:`reset_handlers`."""
+        return self._handlers.runs()
+
+    def reset_handlers(self) -> None:
+        """Count from here on."""
+        self._handlers.reset()
+
+    def assert_no_handler_ran(self) -> None:
+        """Raises :class:`AssertionError` if one ran in this host's enclaves since :meth:`reset_handlers`."""
+        assert not self.handled, f"handlers ran on {self.handled}"
+
+    @contextmanager
+    def refuses(self, error: type[PmapError]) -> Iterator[list[PmapError]]:
+        """Assert that the block raises exactly this class, and that no handler ran in any host of this world.
+
+        The exception is in the list afterwards.
+        """
+        before = [host.handlers_ran for host in self._world.hosts]
+        caught: list[PmapError] = []
+        try:
+            yield caught
+        except PmapError as raised:
+            assert type(raised) is error, f"expected {error.__name__}, got {type(raised).__name__}: {raised}"
+            caught.append(raised)
+        assert caught, f"nothing was raised where {error.__name__} was expected"
+        assert [host.handlers_ran for host in self._world.hosts] == before, "a handler ran all the same"
+
+    # --- underneath --------------------------------------------------------------------------------------
+
+    def keyring_on_disk(self) -> bytes:
+        """The keyring of the folder's store, whatever the enclave runs on."""
+        if self._store is not None and not isinstance(self._store.inner, FedStore):
+            return self.keyring
+        with LmdbStore.open(self._folder, create=False) as store:
+            found = store.keyring()
+        assert found is not None
+        return found
+
+    def crash_at(self, call: str, *, before: bool, skip: int = 0) -> None:
+        """Order a crash without a ``with`` block: :meth:`crash` then starts again."""
+        self._running_store().crash_at(call, before=before, skip=skip)
+
+    def _running_store(self) -> RecordingStore:
+        if self._store is None:
+            raise InvalidInput("this host has no store, or is stopped")
+        return self._store
+
+    def _change(self, change: Callable[[Path], None]) -> None:
+        if self._store is not None:
+            refuse_fed(self._store.inner)
+        self.stop()
+        change(self._folder)
+        self.start()
+
+    def _end(self, drain_seconds: float) -> None:
+        host, self._host = self._host, None
+        if host is not None:
+            host.close(drain_seconds)
+        store, self._store = self._store, None
+        if store is not None and not self._shared:
+            store.close()
+
+    def _watched(self) -> tuple[str | type, Path | None]:
+        if not self._process:
+            return watch(self.enclave, self._handlers.file), None
+        known = [entry or os.getcwd() for entry in sys.path]
+        return write_watched_module(self.enclave, self._world.folder, self._handlers.file, known), self._world.folder
