@@ -22,10 +22,12 @@ from client.recovery import (
     pending_of,
     refusal_by,
     settle_by,
+    superseded,
 )
 from client.state import ClientState, Pending, SessionKeys, Stream
 from wire.crypto import Randomness
 from wire.errors import (
+    EvidenceUnproven,
     ForkDetected,
     HostUnavailable,
     MailTooLarge,
@@ -148,6 +150,8 @@ class Courier:
             except NO_ANSWER as error:
                 yield next_wait(delays, request.topic, error)
                 continue
+            if superseded(state, pending.keys):
+                raise SessionUnknown("a newer session was opened meanwhile: the enclave behind it has to tell")
             if answer.outcome is not Outcome.REFUSED:
                 return (yield from settle_by(state, stream, answer))
             refusal = yield from refusal_by(state, answer)
@@ -158,7 +162,8 @@ class Courier:
                 )
                 yield Save(durable=True)
                 continue
-            if not isinstance(refusal, ReplayRefused | RollbackDetected | ForkDetected):
+            # Not after EvidenceUnproven: with the host's proof, the same bytes can be executed yet.
+            if not isinstance(refusal, ReplayRefused | RollbackDetected | ForkDetected | EvidenceUnproven):
                 stream.pending = None
                 yield Save(durable=False)
             raise refusal

@@ -68,18 +68,23 @@ class Recovery:
     def recover(self, stream: Stream, dead: bytes | None) -> Steps[Settled | None]:
         """Settle the pending mail without sending it: by its reply, if the host has it, else by asking."""
         state, pending = self._state, pending_of(stream)
-        reply = yield from self._look_in_outbox(stream)
-        if reply is not None:
-            return (yield from settle_by(state, stream, reply))
+        if not superseded(state, pending.keys):
+            reply = yield from self._look_in_outbox(stream)
+            if reply is not None and not superseded(state, pending.keys):
+                return (yield from settle_by(state, stream, reply))
         yield from self._handshake.ensure_session(dead)
-        answer = yield from self._ask(stream)
-        if answer.outcome is Outcome.FENCED:
-            yield from settle_by(state, stream, answer)
-            return None
-        outcome, digest = decode_recovered(answer)
-        if outcome is Outcome.HEARTBEAT:
-            return (yield from settle_by(state, stream, answer))._replace(outcome=outcome, payload=None)
-        reply = yield from self._look_in_outbox(stream, digest)
+        while True:
+            answer = yield from self._ask(stream)
+            asked = state.session
+            if answer.outcome is Outcome.FENCED:
+                yield from settle_by(state, stream, answer)
+                return None
+            outcome, digest = decode_recovered(answer)
+            if outcome is Outcome.HEARTBEAT:
+                return (yield from settle_by(state, stream, answer))._replace(outcome=outcome, payload=None)
+            reply = yield from self._look_in_outbox(stream, digest)
+            if state.session is asked:
+                break
         # The answer's checkpoint is the reply's own: it makes no difference which of the two is accepted.
         receipt = (yield from settle_by(state, stream, answer)).receipt
         if reply is None:
@@ -87,7 +92,7 @@ class Recovery:
                 f"mail {pending.request.sequence} on topic {pending.request.topic!r} was executed with commit"
                 f" {receipt.commit}, but the host no longer delivers its reply"
             )
-        return Settled(reply.outcome, reply.payload, receipt_of(reply))
+        return Settled(reply.outcome, reply.payload, receipt)
 
     def _look_in_outbox(self, stream: Stream, digest: bytes | None = None) -> Steps[Answer | None]:
         """The pending mail's reply, if it waits at its session's address.
@@ -131,6 +136,8 @@ class Recovery:
             try:
                 untrusted = yield Deliver(envelope)
                 answer = open_answer(untrusted, keys, pin_of(state), request_id(envelope))
+                if superseded(state, keys):
+                    continue
                 check_answer(answer, request, stream, state)
             except SessionUnknown as error:
                 yield next_wait(delays, mail.topic, error)
@@ -169,6 +176,15 @@ def pending_of(stream: Stream) -> Pending:
     """The mail that is to be settled."""
     assert stream.pending is not None, "only a pending mail is settled"
     return stream.pending
+
+
+def superseded(state: ClientState, keys: SessionKeys) -> bool:
+    """Whether a newer session is open than the one of these keys.
+
+    The older session can be that of another fork. What it says is not to be mixed with what the newer one says: the
+    newer enclave itself has to tell what became of the mail (:mod:`pmap.freshness`: no fork joins another unseen).
+    """
+    return state.session is not None and state.session.id != keys.id
 
 
 def settle_by(state: ClientState, stream: Stream, answer: Answer) -> Steps[Settled]:

@@ -228,7 +228,8 @@ class Session:
                 if delay is None:
                     raise
                 yield Wait(delay)
-        take_inbox(self.state, keys, untrusted_messages)
+        if self.state.session is keys:  # else they are an older session's, perhaps of another fork
+            take_inbox(self.state, keys, untrusted_messages)
 
     # --- after a verdict ---------------------------------------------------------------------------------
 
