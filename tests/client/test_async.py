@@ -17,6 +17,7 @@ from client import (
     AsyncHttpTransport,
     AsyncInProcessTransport,
     AsyncKeyValueClient,
+    AttestationError,
     ClientStale,
     Fate,
     ForkDetected,
@@ -29,8 +30,10 @@ from client import (
     ReplyWithheld,
     RollbackDetected,
     StoreLocked,
+    StoreUnavailable,
     SwapFailed,
 )
+from client.state_file import StateFile
 from pmap.kv import KeyValueEnclave
 from wire.limits import MAX_ATTESTATION_BYTES
 
@@ -183,6 +186,42 @@ async def test_a_cancelled_send_stays_pending_and_is_settled(host: AdversarialHo
         assert (resolved.body, resolved.fate) == (b"cancelled", Fate.EXECUTED)
         await client.send(b"after")
     assert executed == [b"before", b"cancelled", b"after"]
+
+
+async def test_a_client_that_cannot_write_its_state_sends_nothing(
+    host: AdversarialHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: StateFile, state: bytes, *, durable: bool) -> None:
+        raise StoreUnavailable("no space left on device")
+
+    async with await connected(host, state=tmp_path / "s") as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(StateFile, "write", full)
+            with pytest.raises(StoreUnavailable):
+                await client.send(b"one")
+        assert host.sent == []
+        assert (await client.send(b"two")).payload == b"done two"
+
+
+async def test_a_connection_that_fails_lets_the_state_go(host: AdversarialHost, tmp_path: Path) -> None:
+    with pytest.raises(AttestationError):
+        await connected(host, state=tmp_path / "s", constraint="C:" + "0" * 64 + " SEC:INSECURE")
+    with pytest.raises(ZeroDivisionError):
+        async with await connected(host, state=tmp_path / "s"):
+            raise ZeroDivisionError
+    await (await connected(host, state=tmp_path / "s")).close()
+
+
+async def test_errors_inside_a_host_in_the_same_process_are_translated(host: AdversarialHost) -> None:
+    transport = AsyncInProcessTransport(host)
+    host.tamper = lambda envelope: (_ for _ in ()).throw(StoreUnavailable("the disk is full"))
+    with pytest.raises(HostUnavailable, match="the disk is full"):
+        await transport.deliver(b"x")
+    with pytest.raises(HostUnavailable):
+        await transport.consistency(5, 1)
+    with pytest.raises(Malformed):
+        await transport.poll(b"too short")
+    await transport.close()
 
 
 async def test_a_host_that_does_not_answer_in_time(host: AdversarialHost) -> None:

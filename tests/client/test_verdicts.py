@@ -12,8 +12,10 @@ from client import (
     ClientStale,
     EvidenceInvalid,
     EvidenceUnproven,
+    Fate,
     ForkDetected,
     InvalidInput,
+    OutcomeUnknown,
     RollbackDetected,
     StoreReplaced,
     Verdict,
@@ -280,6 +282,34 @@ def test_sides_of_different_lengths_are_found_by_the_proof_that_the_host_cannot_
             alice.compare(bob.checkpoint)  # the host has no such commit on this side
         assert alice.verdict is None and bob.verdict is None, "without a portable proof nothing is kept"
     other.close()
+
+
+def test_a_reply_from_one_side_of_a_fork_settles_nothing_once_the_client_has_moved_to_the_other(
+    host: AdversarialHost, tmp_path: Path
+) -> None:
+    """The mail is executed on this side, its reply withheld; the client goes on on the other, which never saw it."""
+    with connect(host) as client:
+        client.send(b"one", "a")
+        client.send(b"two", "b")
+        copy = tmp_path / "copy"
+        shutil.copytree(host.folder, copy)  # of a store at rest; its enclave runs on, and so does the session
+        other = host.fork(copy)
+        try:
+            host.lose_reply(then=host.unreachable)
+            with pytest.raises((OutcomeUnknown, HostUnavailable)):
+                client.send(b"here", "b")
+            assert executed[-1] == b"here"
+            # From now on the host answers from the other side, and still has this side's reply to give.
+            this_side = host.host
+            host.attestation, host.tamper = other.attestation, other.honest  # type: ignore[method-assign]
+            host.poll = lambda address: this_side.poll(address) + other.host.poll(address)  # type: ignore[method-assign]
+            assert client.send(b"there", "a").payload == b"done there"
+            resolved = {outcome.topic: outcome for outcome in client.recover(resend=False)}
+            assert resolved["b"].fate is not Fate.EXECUTED
+            assert client.send(b"next", "b").payload == b"done next"
+            assert executed[-2:] == [b"there", b"next"]
+        finally:
+            other.close()
 
 
 def test_clients_of_one_history_agree_whatever_their_sizes(host: AdversarialHost) -> None:
