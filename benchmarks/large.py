@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Figure
-from benchmarks.resident import cost_figure, memory_figure
+from benchmarks.resident import resident_figures
 from benchmarks.restart import restart_figure
 from benchmarks.scale import BIG_COUNT, SMALL_COUNT, Scale
 from benchmarks.stores import scratch, write_store
@@ -18,22 +18,19 @@ def large_figures(wanted: Collection[str], scale: Scale) -> tuple[list[Figure], 
     figures: list[Figure] = []
     curves: dict[str, Any] = {}
     with scratch(in_memory=True) as folder:
-        big = folder / str(BIG_COUNT)
-        write_store(big, BIG_COUNT)
-        if "flat_cost" in wanted:
-            stores = {SMALL_COUNT: _small(folder, SMALL_COUNT), BIG_COUNT: big}
-            stores.update({count: _small(folder, count) for count in scale.cost_counts})
-            made, curves["flat_cost"] = cost_figure(stores, scale)
-            figures.append(made)
-        if "memory_per_live_byte" in wanted:
-            figures.append(memory_figure(big, BIG_COUNT))
+        big = _write(folder, BIG_COUNT)
+        if "flat_cost" in wanted or "memory_per_live_byte" in wanted:
+            counts = (SMALL_COUNT, *scale.cost_counts)
+            stores = {BIG_COUNT: big, **{count: _write(folder, count) for count in counts}}
+            made, curves["flat_cost"] = resident_figures(stores, scale)
+            figures += made
         if "restart_mib_s" in wanted:  # last: it lets the store's enclave commit
-            made, curves["restart_mib_s"] = restart_figure(big, scale)
-            figures.append(made)
+            restart, curves["restart_mib_s"] = restart_figure(big, scale)
+            figures.append(restart)
     return figures, curves
 
 
-def _small(folder: Path, count: int) -> Path:
+def _write(folder: Path, count: int) -> Path:
     store = folder / str(count)
     write_store(store, count)
     return store

@@ -1,7 +1,7 @@
 """What a large map costs while it is open: memory per live byte, and CPU per commit against its size.
 
-Run as a child (:mod:`benchmarks.child`): ``python -m benchmarks.resident memory FOLDER`` weighs a map in a process that
-did nothing else; ``... cost FOLDER...`` compares the commits of several maps, interleaved.
+``python -m benchmarks.resident ROUNDS COUNT:FOLDER...`` opens the first store in a process that has done nothing else and
+weighs it, then compares the commits of all of them, interleaved.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gc
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from benchmarks.child import run_once, tell
 from benchmarks.measure import Figure, cpu, figure, interleave, medians, quotients
 from benchmarks.peers import OursFull
 from benchmarks.scale import BIG_COUNT, SMALL_COUNT, Scale
-from benchmarks.stores import open_store, scratch, write_store
+from benchmarks.stores import live_mib, open_store, scratch, write_store
 from benchmarks.workload import ENTRY_BYTES, names, values
 from host_store import EmbeddedMap
 
@@ -29,29 +30,34 @@ _SAMPLE_SECONDS: Final = 0.005
 _FULL_SWEEP_COUNTS: Final = (1_000, 3_000, 10_000, 30_000, 100_000)
 
 
-def memory_figure(folder: Path, count: int) -> Figure:
-    """RSS of a process that opened the store of ``count`` entries, beyond what it had before, per live byte."""
-    weighed = run_once("benchmarks.resident", "memory", folder)
-    live = count * ENTRY_BYTES
-    details = {
-        "live bytes": live,
-        "memory bytes": weighed["after"],
-        "peak while opening / live": weighed["peak"] / live,
-        "after 1000 commits / live": weighed["worked"] / live,
-    }
-    return figure("memory_per_live_byte", [weighed["after"] / live], details)
+def resident_figures(stores: dict[int, Path], scale: Scale) -> tuple[list[Figure], dict[str, Any]]:
+    """``flat_cost`` and ``memory_per_live_byte`` of ``stores`` (entries -> folder), which begin with the largest.
 
-
-def cost_figure(folders: dict[int, Path], scale: Scale) -> tuple[Figure, dict[str, Any]]:
-    """``flat_cost``, and for the plot the CPU seconds of a one-put commit against map size, ours and whole-map's."""
-    costs = run_once("benchmarks.resident", "cost", scale.rounds, *(f"{n}:{path}" for n, path in folders.items()))
-    ours = costs["ours"]
-    details = {f"µs of CPU at {count}": 1e6 * cost for count, cost in medians(ours).items()}
-    made = figure("flat_cost", quotients(ours[str(BIG_COUNT)], ours[str(SMALL_COUNT)]), details)
-    curve = {"incremental": medians(ours)}
+    For the plot: seconds of CPU of a one-put commit against entries, ours and whole-map sealing's.
+    """
+    found = run_once("benchmarks.resident", scale.rounds, *(f"{count}:{folder}" for count, folder in stores.items()))
+    costs, weight = found["costs"], found["weight"]
+    flat = figure(
+        "flat_cost",
+        quotients(costs[str(BIG_COUNT)], costs[str(SMALL_COUNT)]),
+        {f"µs of CPU at {count}": 1e6 * cost for count, cost in medians(costs).items()},
+    )
+    live = BIG_COUNT * ENTRY_BYTES
+    memory = figure(
+        "memory_per_live_byte",
+        [weight["after"] / live],
+        {
+            "live bytes": live,
+            "memory bytes": weight["after"],
+            "peak while opening / live": weight["peak"] / live,
+            "after 1000 commits / live": weight["worked"] / live,
+            "MiB/s of open_map": live_mib(BIG_COUNT) / weight["seconds"],
+        },
+    )
+    curve = {"incremental": medians(costs)}
     if scale.cost_counts:
         curve["full"] = {str(count): _full_sweep_cost(count) for count in _FULL_SWEEP_COUNTS}
-    return made, curve
+    return [flat, memory], curve
 
 
 def _full_sweep_cost(count: int) -> float:
@@ -110,37 +116,38 @@ def peak_bytes() -> Iterator[list[int]]:
         sampler.join()
 
 
-def _memory(folder: Path) -> None:
+def weigh(folder: Path) -> tuple[EmbeddedMap, dict[str, float]]:
+    """Open a store: the map, and bytes of memory beyond those of before."""
     with scratch(in_memory=True) as warm_up:
         # Everything that is loaded once, on the first use of anything.
         write_store(warm_up / "store", 1_000)
         open_store(warm_up / "store").close()
     gc.collect()
-    before = resident_bytes()
+    before, start = resident_bytes(), time.perf_counter()
     with peak_bytes() as peak:
         opened = open_store(folder)
-    after = resident_bytes()
+    seconds, after = time.perf_counter() - start, resident_bytes()
     committing(opened, 1_000)()
-    answer = {"after": after - before, "peak": peak[0] - before, "worked": resident_bytes() - before}
-    opened.close()
-    tell(answer)
-
-
-def _cost(rounds: int, stores: list[str]) -> None:
-    contenders = {}
-    for count, _, folder in (store.partition(":") for store in stores):
-        opened = open_store(Path(folder))
-        opened.close()  # the log goes on without it
-        contenders[count] = partial(cpu, committing(opened, _COMMITS))
-    tell({"ours": interleave(contenders, rounds)})
+    worked = resident_bytes()
+    return opened, {
+        "seconds": seconds,
+        "after": after - before,
+        "peak": max(after, peak[0]) - before,
+        "worked": worked - before,
+    }
 
 
 def main(arguments: list[str]) -> None:
     """See the module's docstring."""
-    if arguments[0] == "memory":
-        _memory(Path(arguments[1]))
-    else:
-        _cost(int(arguments[1]), arguments[2:])
+    rounds = int(arguments[0])
+    stores = {count: Path(folder) for count, _, folder in (each.partition(":") for each in arguments[1:])}
+    opened, weight = {}, {}
+    for count, folder in stores.items():
+        opened[count], weighed = (open_store(folder), {}) if weight else weigh(folder)
+        weight = weight or weighed
+        opened[count].close()  # the log goes on without its store
+    contenders = {count: partial(cpu, committing(map_, _COMMITS)) for count, map_ in opened.items()}
+    tell({"weight": weight, "costs": interleave(contenders, rounds)})
 
 
 if __name__ == "__main__":

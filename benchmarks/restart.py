@@ -16,48 +16,46 @@ from benchmarks.child import run_once, tell
 from benchmarks.mail_client import MailClient
 from benchmarks.measure import Figure, figure
 from benchmarks.scale import BIG_COUNT, Scale
-from benchmarks.stores import entries_in, live_mib, open_store, scratch, write_store
+from benchmarks.stores import entries_in, live_mib, scratch, write_store
 from benchmarks.workload import VALUE_BYTES, names
 from host_store.host import EnclaveHost
 from wire.kv import Get, decode_results, encode_operations
 
 ENCLAVE: Final = "benchmarks.enclaves:BigKeyValueEnclave"
 ROOT: Final = Path(__file__).resolve().parent.parent
-_ROUNDS: Final = 3
 
 
 def restart_figure(big: Path, scale: Scale) -> tuple[Figure, list[dict[str, Any]]]:
     """``restart_mib_s`` on the store ``big`` of ``BIG_COUNT`` entries; for the plot, seconds against live size."""
-    live = live_mib(BIG_COUNT)
-    seconds = [_timed(big, BIG_COUNT) for _ in range(_ROUNDS)]
+    live, rounds = live_mib(BIG_COUNT), scale.restarts
+    seconds = [_start(big, BIG_COUNT) for _ in range(rounds)]
     with scratch(in_memory=True) as folder:
         write_store(folder / "empty", 1)
-        empty = statistics.median(_timed(folder / "empty", 1) for _ in range(_ROUNDS))
-    embedded = [_embedded_seconds(big) for _ in range(_ROUNDS)]
+        empty = statistics.median(_start(folder / "empty", 1) for _ in range(rounds))
     middle = statistics.median(seconds)
     details = {
         "live MiB": live,
         "seconds to the first mail": middle,
         "of these with an empty store": empty,
         "MiB/s beyond these": live / (middle - empty),
-        "MiB/s of open_map": live / statistics.median(embedded),
     }
     made = figure("restart_mib_s", [live / each for each in seconds], details)
-    return made, [row for mib in scale.restart_mib for row in _curve(mib)]
+    return made, [row for mib in scale.restart_mib for row in _curve(mib, rounds)]
 
 
-def _curve(mib: int) -> list[dict[str, Any]]:
+def _curve(mib: int, rounds: int) -> list[dict[str, Any]]:
+    """Of a store as a load leaves it, and of one as long use leaves it."""
     count = entries_in(mib)
     rows = []
     for small in (False, True):
         with scratch(in_memory=True) as folder:
             write_store(folder / "store", count, small_commits=small)
-            seconds = [_timed(folder / "store", count) for _ in range(_ROUNDS)]
+            seconds = [_start(folder / "store", count) for _ in range(rounds)]
         rows.append({"live_mib": mib, "small_commits": small, "seconds": statistics.median(seconds)})
     return rows
 
 
-def _timed(folder: Path, count: int) -> float:
+def _start(folder: Path, count: int) -> float:
     return float(run_once("benchmarks.restart", folder, count))
 
 
@@ -73,12 +71,6 @@ def first_mail_seconds(folder: Path, count: int) -> float:
         seconds = time.perf_counter() - start
     assert isinstance(value, bytes) and len(value) == VALUE_BYTES, "the restarted enclave has the entry"
     return seconds
-
-
-def _embedded_seconds(folder: Path) -> float:
-    start = time.perf_counter()
-    open_store(folder).close()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

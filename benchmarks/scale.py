@@ -21,6 +21,7 @@ class Scale:
     """Operations of one round of a YCSB workload; 0: none."""
     cost_counts: tuple[int, ...]
     """Map sizes of the curve "cost of a commit", beside those of ``flat_cost``."""
+    restarts: int
     restart_mib: tuple[int, ...]
     """Live sizes of the curve "time to the first mail", beside that of ``restart_mib_s``."""
     clients: tuple[int, ...]
@@ -40,16 +41,17 @@ CLIENTS: Final = 16
 
 QUICK: Final = Scale(
     rounds=9,
-    round_seconds=0.08,
+    round_seconds=0.06,
     peer_counts=(),
     every_peer=False,
     ycsb_steps=0,
     cost_counts=(),
+    restarts=2,
     restart_mib=(),
     clients=(),
-    mail_rounds=7,
+    mail_rounds=5,
     mail_seconds=0.3,
-    space_entries=4_000,
+    space_entries=3_000,
     space_cycles=1,
 )
 FULL: Final = Scale(
@@ -59,6 +61,7 @@ FULL: Final = Scale(
     every_peer=True,
     ycsb_steps=2_000,
     cost_counts=(3_000, 10_000, 30_000, 100_000, 300_000),
+    restarts=3,
     restart_mib=(1, 4, 16, 64, 256, 1024),
     clients=(1, 64),
     mail_rounds=15,

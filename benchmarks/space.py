@@ -13,7 +13,7 @@ from typing import Any, Final
 from benchmarks.mail_core import Core
 from benchmarks.measure import Figure, figure, quartiles
 from benchmarks.scale import CLIENTS, Scale
-from benchmarks.stores import Written, scratch
+from benchmarks.stores import Written, overwrite_cycle, scratch
 from benchmarks.workload import ENTRY_BYTES, KEY_CHARACTERS, values
 from host_store.lmdb_store import LmdbStore
 from host_store.lmdb_tables import RECORDS
@@ -131,7 +131,8 @@ def long_run(entries: int, puts: int, cycles: int) -> Iterator[dict[str, Any]]:
         def shrink() -> None:
             del map_[keys.pop()]
 
-        base = _settle(written, overwrite)
+        overwrite_cycle(written, keys)
+        base = written.store.head().n
         writes = 0.0
         phases = [("overwrite", overwrite, entries // puts), ("replace", replace, entries // puts)] * cycles
         phases += [("shrink", shrink, entries // 2 // puts), ("overwrite half", overwrite, entries // 2 // puts)]
@@ -143,14 +144,6 @@ def long_run(entries: int, puts: int, cycles: int) -> Iterator[dict[str, Any]]:
                     yield {"phase": phase, "writes": writes_here, **sample(written.store, len(keys), base)}
             writes += commits * puts / entries
         written.close()
-
-
-def _settle(written: Written, change: Callable[[], None]) -> int:
-    """One-put commits until the window holds nothing else; the newest number then."""
-    loaded = written.store.head().n
-    while written.store.head().first <= loaded:
-        _commit(written, change, 1)
-    return written.store.head().n
 
 
 def _commit(written: Written, change: Callable[[], None], puts: int) -> None:

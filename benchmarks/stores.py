@@ -7,9 +7,10 @@ The records are what the commit log makes of such commits, and :func:`host_store
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -125,21 +126,15 @@ def write_store(folder: Path, count: int, *, small_commits: bool = False) -> Non
     written = Written(folder)
     keys = written.load(count)
     if small_commits:
-        overwrite_until(written, keys, lambda loaded=written.core.checkpoint.size: _tail(written.core) > loaded)
+        overwrite_cycle(written, keys)
     written.close()
 
 
-def overwrite_until(written: Written, keys: list[str], done: Callable[[], bool]) -> None:
-    """One-put commits over ``keys`` until ``done``."""
-    value, entries, map_ = values(), written.core._runtime.entries, written.core.map
-    while not done():
-        for key in keys:
-            with entries.transaction():
-                map_[key] = value()
-            written.commit()
-            if done():
-                return
-
-
-def _tail(core: EnclaveCore) -> int:
-    return core._runtime.log.tail
+def overwrite_cycle(written: Written, keys: list[str]) -> None:
+    """One-put commits until the window holds nothing else."""
+    log, map_ = written.core._runtime.log, written.core.map
+    value, source, loaded = values(), random.Random(7), log.n
+    while log.tail <= loaded:
+        with log.entries.transaction():
+            map_[source.choice(keys)] = value()
+        written.commit()

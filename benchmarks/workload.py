@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Final, NamedTuple
 
 KEY_CHARACTERS: Final = 16
@@ -23,15 +24,14 @@ _VALUES: Final = 256
 
 def names(count: int, seed: int = 1) -> list[str]:
     """``count`` random keys."""
-    source = random.Random(f"{seed} {count}")
-    return [source.randbytes(KEY_CHARACTERS // 2).hex() for _ in range(count)]
+    digits = random.Random(f"{seed} {count}").randbytes(count * KEY_CHARACTERS // 2).hex()
+    return [digits[at : at + KEY_CHARACTERS] for at in range(0, len(digits), KEY_CHARACTERS)]
 
 
 def values(seed: int = 2) -> Callable[[], bytes]:
-    """Random values, drawn from a few that are made beforehand: making them is not what is measured."""
+    """Random values, a few of them in turn: making them is not what is measured."""
     source = random.Random(seed)
-    made = [source.randbytes(VALUE_BYTES) for _ in range(_VALUES)]
-    return lambda: made[source.randrange(_VALUES)]
+    return cycle([source.randbytes(VALUE_BYTES) for _ in range(_VALUES)]).__next__
 
 
 class Zipfian:

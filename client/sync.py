@@ -87,7 +87,8 @@ class EnclaveClient(Knowledge):
 
         Raises:
             MailFailed: the handler raised; its changes were undone.
-            RollbackDetected, ForkDetected: not executed; the host was caught.
+            RollbackDetected, ForkDetected, StoreReplaced, AttestationError: the host was caught. What it shows now has
+                executed nothing; a mail that had left before stays pending.
             ClientStale: not executed; this client's state is old, or used by two devices.
             OutcomeUnknown: no answer; executed or not is open.
             ReplyWithheld: executed, but the host does not deliver the reply.

@@ -218,11 +218,15 @@ AcceptInbox(c) == Inboxes /\ \E e \in Epochs : \E i, j \in DOMAIN hist[e] :
 
 Running(e) == e \in Epochs /\ (HonestHost => up /\ e = epoch) /\ Len(turn[e]) < MaxBatch
 
-(* What a step of an incarnation leaves: a commit of its own, or an addition to the batch under way. *)
-Does(e, op) ==
+(* An operation is a commit of its own, or joins the batch under way. *)
+Append1(e, op) ==
     IF MaxBatch = 1
     THEN hist' = [hist EXCEPT ![e] = Append(@, op)] /\ UNCHANGED turn
     ELSE turn' = [turn EXCEPT ![e] = Append(@, op)] /\ UNCHANGED hist
+
+Do(e, k, m) ==
+    /\ Append1(e, Op(Size(hist[e]) + 1, e, k, m))
+    /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
 Commit(e) ==
     /\ e \in Epochs /\ turn[e] # <<>> /\ (HonestHost => up /\ e = epoch)
@@ -244,7 +248,7 @@ Current(m) ==
 
 Refuse(e, m, why) ==
     /\ IF why \in {"rollback", "fork"}
-       THEN Does(e, Op(Size(hist[e]) + 1, e, "alarm", NoMail))
+       THEN Append1(e, Op(Size(hist[e]) + 1, e, "alarm", NoMail))
        ELSE UNCHANGED <<hist, turn>>
     \* A hello that came twice is refused the second time; its sender has the first answer, or says hello anew.
     /\ refused' = IF HonestHost /\ Current(m) /\ ~(m.k = "hello" /\ why = "replay")
@@ -258,40 +262,28 @@ GiveUp(m) ==
     /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
 ProcessHello(e, m) ==
-    LET H == hist[e]  why == RulingOnHello(e, H, All(e), m) IN
     /\ m.k = "hello" /\ m.sess[1] = e /\ Running(e)
-    /\ IF why # "welcome" THEN Refuse(e, m, why)
-       ELSE /\ Does(e, Op(Size(H) + 1, e, "hello", m))
-            /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
+    /\ \E why \in {RulingOnHello(e, hist[e], All(e), m)} :
+        IF why = "welcome" THEN Do(e, "hello", m) ELSE Refuse(e, m, why)
 
 (* The session's key opens the mail; sessions end with the epoch. *)
-Opens(e, m) == EpochBinding => m.sess[1] = e /\ Session(e, All(e), m.c) = m.sess[2]
+Opens(e, m) == EpochBinding => (m.sess[1] = e /\ Session(e, All(e), m.c) = m.sess[2])
 
 (* RECOVER of a mail that was processed: the same answer each time. *)
 Tell(e, m, st) ==
-    IF RecoverTellsOnly
-    THEN /\ Answers(m.c, m.s, m.q, m.sess, "recover") /\ Leaves(st.issued) /\ Contains(hist[e], st.issued)
-         /\ st.issued[1] > client[m.c].st[m.s].e[1]
-         /\ client' = [client EXCEPT ![m.c].h = Newer(@, st.issued), ![m.c].st[m.s] = Done(@, st.issued)]
-         /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
-    ELSE \* The older design: an operation of its own, with evidence of its own.
-         /\ Does(e, Op(Size(hist[e]) + 1, e, "tell", m))
-         /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
+    /\ Answers(m.c, m.s, m.q, m.sess, "recover") /\ Leaves(st.issued) /\ Contains(hist[e], st.issued)
+    /\ st.issued[1] > client[m.c].st[m.s].e[1]
+    /\ client' = [client EXCEPT ![m.c].h = Newer(@, st.issued), ![m.c].st[m.s] = Done(@, st.issued)]
+    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
 
 ProcessMail(e, m) ==
-    LET H == hist[e]
-        G == All(e)
-        st == Stream(G, m.c, m.s)
-        ruling == Ruling(H, G, st, m)
-        does(k) == /\ Does(e, Op(Size(H) + 1, e, k, m))
-                   /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
-    IN
     /\ m.k \in {"mail", "recover"} /\ Running(e) /\ Opens(e, m)
-    /\ CASE ruling = "execute" -> does("mail")
-         [] ruling = "fence" -> IF Fencing THEN does("fence") ELSE GiveUp(m)
-         [] ruling = "tell" -> Tell(e, m, st)
-         [] ruling = "redeliver" -> FALSE \* changes nothing: see AcceptReply
-         [] OTHER -> Refuse(e, m, ruling) \/ (~RefusalKeepsPending /\ GiveUp(m))
+    /\ \E st \in {Stream(All(e), m.c, m.s)} : \E ruling \in {Ruling(hist[e], All(e), st, m)} :
+        CASE ruling = "execute" -> Do(e, "mail", m)
+          [] ruling = "fence" -> IF Fencing THEN Do(e, "fence", m) ELSE GiveUp(m)
+          [] ruling = "tell" -> IF RecoverTellsOnly THEN Tell(e, m, st) ELSE Do(e, "tell", m)
+          [] ruling = "redeliver" -> FALSE \* changes nothing: see AcceptReply
+          [] OTHER -> Refuse(e, m, ruling) \/ (~RefusalKeepsPending /\ GiveUp(m))
 
 (* Mutant only.  Evidence that the table does not remember needs a proof from the host, which may keep it back for a
    while: the mail is refused now, and a copy of it executed later. *)

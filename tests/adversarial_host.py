@@ -20,7 +20,6 @@ class Recorder(Enclave):
     """Notes every mail that its handler gets, where the adversary and the tests can see it."""
 
     persistent_map = True
-    executed: list[bytes]
 
     def receive_mail(self, mail: Mail) -> bytes | None:
         executed.append(mail.body)

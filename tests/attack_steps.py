@@ -103,6 +103,19 @@ class Attack:
                 client.send(b"no more")
         self.saw("X ForkDetected")
 
+    def found_when_caught_up(self, behind: EnclaveClient, ahead: EnclaveClient) -> None:
+        """A client on an old state goes on until it holds as many commits as one whom the host keeps away."""
+        assert behind.checkpoint is not None and ahead.checkpoint is not None
+        assert behind.checkpoint.size < ahead.checkpoint.size
+        while behind.checkpoint.size < ahead.checkpoint.size:
+            behind.heartbeat()
+        with pytest.raises(ForkDetected):
+            behind.compare(ahead.checkpoint.note(ahead.checkpoint_key))
+        assert isinstance(behind.verdict, ForkDetected)
+        with pytest.raises(ForkDetected):
+            behind.send(b"no more")
+        self.saw("X ForkDetected")
+
     def never_stable(self, client: EnclaveClient, commit: int) -> None:
         """However often this client asks, the commit is not called stable."""
         for _ in range(4):

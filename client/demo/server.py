@@ -28,8 +28,11 @@ _LOG_LINES_SHOWN: Final = 15
 class HostProcess:
     """``pmap serve`` on a store folder of ours. The port stays the same over restarts: clients know the address."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        """``folder`` holds everything, and is made; ``port`` 0 means any free one."""
+    def __init__(self, folder: Path, port: int = 0, *, in_process: bool = False) -> None:
+        """``folder`` holds everything, and is made; ``port`` 0 means any free one.
+
+        ``in_process``: without a process for the enclave, which starts faster and shows less.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.store = folder / "store"
         self.url = ""
@@ -37,6 +40,7 @@ class HostProcess:
         self._key = folder / "simulated-tee.key"
         self._log = folder / "host.log"
         self._port = port
+        self._in_process = in_process
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,6 +54,8 @@ class HostProcess:
         assert self._process is None, "the host is running"
         command = [sys.executable, "-m", "host_store.cli", "serve", "--store", f"lmdb:{self.store}"]
         command += ["--listen", f"127.0.0.1:{self._port}", "--simulated-key", str(self._key)]
+        if self._in_process:
+            command.append("--in-process")
         with self._log.open("ab") as log:
             told = log.tell()
             # A group of its own: a Ctrl-C is for the demo, which then stops the host in order.
@@ -104,7 +110,7 @@ class HostProcess:
         return commit
 
     def copy_store(self) -> None:
-        """Keep a copy of the stopped host's store."""
+        """Keep a copy of the store. The host must not be writing."""
         shutil.copytree(self.store, self._yesterday)
 
     def restore_copy(self) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from host_store.adversary.archive import Archive, Message
-from host_store.adversary.recording_store import FedStore, RecordingStore, StoreCall, refuse_fed
+from host_store.adversary.recording_store import FedStore, RecordingStore, StoreCall
 from host_store.adversary.snapshot import (
     Snapshot,
     flip_byte,
@@ -100,6 +100,7 @@ class MaliciousHost:
         self._rules = Rules()
         self._shared = _store is not None
         self._store: RecordingStore | None = _store
+        self._fed: FedStore | None = None
         self._host: EnclaveHost | None = None
         self.trace: list[StoreCall] = []
         """Every call of the store that shows something, over all restarts of this host."""
@@ -141,14 +142,14 @@ class MaliciousHost:
     @property
     def records(self) -> list[bytes]:
         """The records that the store keeps now, oldest first."""
-        store = self._running_store()
+        store = self.running_store()
         head = store.head()
         return list(store.inner.read(head.first, head.n + 1)) if head.n else []
 
     @property
     def keyring(self) -> bytes:
         """The sealed keyring. Raises :class:`InvalidInput` where there is none."""
-        found = self._running_store().keyring()
+        found = self.running_store().keyring()
         if found is None:
             raise InvalidInput("this store has no keyring")
         return found
@@ -156,7 +157,7 @@ class MaliciousHost:
     @property
     def commits(self) -> int:
         """The number of the newest commit."""
-        return self._running_store().head().n
+        return self.running_store().head().n
 
     def attestation(self) -> bytes:
         """The enclave's attestation document."""
@@ -231,14 +232,16 @@ class MaliciousHost:
 
     def snapshot(self) -> Snapshot:
         """The store between two commits. The enclave runs on and need not notice."""
-        store = self._running_store()
-        refuse_fed(store.inner)
+        store = self.running_store()
+        if self._fed is not None:
+            raise InvalidInput("the enclave runs on records that were made up, and not on what is in the folder")
         with store.quiet:
             return Snapshot.of(self._folder, store.inner.head().n)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put a snapshot in the store's place, byte for byte, and start on it."""
         self.stop()
+        self._fed = None
         snapshot.write(self._folder)
         self.start()
 
@@ -261,11 +264,12 @@ class MaliciousHost:
 
     def twin(self) -> MaliciousHost:
         """A second host and enclave on this very store, at the same time."""
-        return MaliciousHost(self.enclave, process=self._process, _world=self._world, _store=self._running_store())
+        return MaliciousHost(self.enclave, process=self._process, _world=self._world, _store=self.running_store())
 
     def start_anew(self) -> None:
         """Delete the store and say that this is the first start."""
         self.stop()
+        self._fed = None
         shutil.rmtree(self._folder, ignore_errors=True)
         self.start()
 
@@ -276,7 +280,13 @@ class MaliciousHost:
         """
         blob = self.keyring_on_disk() if keyring is None else keyring
         self.stop()
-        self._store = RecordingStore(FedStore(blob, records), self._world.archive)
+        self._fed = FedStore(blob, records)
+        self.start()
+
+    def restore_disk(self) -> None:
+        """After :meth:`feed`: run on what the folder holds again."""
+        self.stop()
+        self._fed = None
         self.start()
 
     # --- damage to the store; each raises what keeps the enclave from starting on it ----------------------
@@ -328,7 +338,7 @@ class MaliciousHost:
             return
         persistent = bool(getattr(self.enclave, "persistent_map", False))
         if self._store is None and persistent:
-            self._store = RecordingStore(LmdbStore.open(self._folder), self._world.archive)
+            self._store = RecordingStore(self._fed or LmdbStore.open(self._folder), self._world.archive)
         if self._store is not None:
             self._store.trace = self.trace
         enclave, folder = self._watched()
@@ -366,7 +376,7 @@ class MaliciousHost:
 
         Raises :class:`AssertionError` if the block did not get that far.
         """
-        store = self._running_store()
+        store = self.running_store()
         store.crash_at(call, before=before, skip=skip)
         yield
         assert store.reached.is_set(), f"no {call} came to crash at"
@@ -442,7 +452,7 @@ class MaliciousHost:
 
     def keyring_on_disk(self) -> bytes:
         """The keyring of the folder's store, whatever the enclave runs on."""
-        if self._store is not None and not isinstance(self._store.inner, FedStore):
+        if self._store is not None and self._fed is None:
             return self.keyring
         with LmdbStore.open(self._folder, create=False) as store:
             found = store.keyring()
@@ -451,7 +461,7 @@ class MaliciousHost:
 
     def crash_at(self, call: str, *, before: bool, skip: int = 0) -> None:
         """Order a crash without a ``with`` block: :meth:`crash` then starts again."""
-        self._running_store().crash_at(call, before=before, skip=skip)
+        self.running_store().crash_at(call, before=before, skip=skip)
 
     def _running_store(self) -> RecordingStore:
         if self._store is None:
@@ -459,8 +469,8 @@ class MaliciousHost:
         return self._store
 
     def _change(self, change: Callable[[Path], None]) -> None:
-        if self._store is not None:
-            refuse_fed(self._store.inner)
+        if self._fed is not None:
+            raise InvalidInput("the enclave runs on records that were made up: restore a snapshot first")
         self.stop()
         change(self._folder)
         self.start()

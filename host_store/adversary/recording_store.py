@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from host_store.adversary.archive import Archive
 from host_store.store import Head, OutboxItem, Store
-from wire.errors import CorruptedStore, InvalidInput, StoreError, StoreFenced
+from wire.errors import CorruptedStore, StoreError, StoreFenced
 from wire.merkle import leaf_hash
 from wire.record import decode_header
 
@@ -153,7 +153,6 @@ class FedStore:
     """
 
     def __init__(self, keyring: bytes | None, records: Sequence[bytes]) -> None:
-        """Raises :class:`InvalidInput` where the last record's header cannot be read at all."""
         self._keyring = keyring
         self._records = list(records)
         try:
@@ -216,9 +215,3 @@ class FedStore:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def refuse_fed(store: Store) -> None:
-    """Raises :class:`InvalidInput` for a store without a folder."""
-    if isinstance(store, FedStore):
-        raise InvalidInput("the enclave runs on records that were made up: restore a snapshot first")

@@ -63,7 +63,12 @@ SECTIONS = (
                 "X, S",
                 "S not stable, X ForkDetected",
             ),
-            Row("7", "destroy LMDB's newest meta page, so that the transaction before it opens", "E", "E RollbackDetected"),
+            Row(
+                "7",
+                "destroy LMDB's newest meta page, so that the transaction before it opens",
+                "E",
+                "E RollbackDetected",
+            ),
             Row("8", "change between two old states with every request", "E", "E RollbackDetected"),
             Row("9", "roll back and refill to the same number with other mails", "E", "E ForkDetected"),
             Row("10", "put back the waiting replies only", "ok, L", "ok"),

@@ -74,7 +74,7 @@ def test_what_was_deleted_is_gone(pmap: Pmap) -> None:
 
 
 def test_a_write_waits_until_it_is_stable_and_says_if_it_is_not(pmap: Pmap, tmp_path: Path) -> None:
-    with HostProcess(tmp_path / "server") as host:
+    with HostProcess(tmp_path / "server", in_process=True) as host:
         host.start()
         alone = pmap("put", "k", "1", "--wait-stable", "--url", host.url).stdout
         pmap("put", "k", "2", "--url", host.url, "--state", "other.state")

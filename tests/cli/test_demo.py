@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_the_demo_shows_all_it_claims_and_leaves_what_it_is_asked_to(tmp_path: P
     assert stored.exit_code == 0, "the host has ended and left the store"
 
 
+@pytest.fixture
+def quick_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts without an enclave process: they start in half the time."""
+    monkeypatch.setattr("client.demo.server.HostProcess", partial(HostProcess, in_process=True))
+
+
+@pytest.mark.usefixtures("quick_hosts")
 def test_a_host_that_restores_nothing_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HostProcess, "restore_copy", lambda host: None)
     result = CliRunner().invoke(main, ["demo", "--entries", "100"])
@@ -56,6 +64,7 @@ def test_a_host_that_restores_nothing_fails_the_demo(monkeypatch: pytest.MonkeyP
     assert "DIFFERS" in result.stdout and "A restart does not help" not in result.stdout
 
 
+@pytest.mark.usefixtures("quick_hosts")
 def test_a_host_that_loses_what_it_acknowledged_in_a_crash_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     start, kill = HostProcess.start, HostProcess.kill
     starts: list[int] = []
@@ -63,15 +72,12 @@ def test_a_host_that_loses_what_it_acknowledged_in_a_crash_fails_the_demo(monkey
     def start_and_copy(host: HostProcess) -> None:
         start(host)
         if not starts:
-            # As after a write cache that lied: what is on the disk after the crash is the state of the beginning.
-            host.stop()
-            host.copy_store()
-            start(host)
+            host.copy_store()  # of an idle host
         starts.append(host.pid)
 
     def kill_and_lose(host: HostProcess) -> None:
         kill(host)
-        host.restore_copy()
+        host.restore_copy()  # as after a write cache that lied: the disk is in the state of the beginning
 
     monkeypatch.setattr(HostProcess, "start", start_and_copy)
     monkeypatch.setattr(HostProcess, "kill", kill_and_lose)

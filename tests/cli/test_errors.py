@@ -29,14 +29,12 @@ def test_a_host_that_rolls_back_is_caught_at_the_command_line_with_the_proof(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runner = CliRunner(env={"PMAP_STATE": "s", "PMAP_CONSTRAINT": "SEC:INSECURE"})
-    with HostProcess(tmp_path / "host") as host:
+    with HostProcess(tmp_path / "host", in_process=True) as host:
         host.start()
         assert runner.invoke(main, ["put", "k", "old", "--url", host.url]).exit_code == 0
-        host.stop()
-        host.copy_store()
-        host.start()
+        host.copy_store()  # of an idle host
         assert runner.invoke(main, ["put", "k", "new", "--url", host.url]).exit_code == 0
-        host.stop()
+        host.kill()
         host.restore_copy()
         host.start()
         caught = runner.invoke(main, ["get", "k", "--url", host.url])
@@ -53,7 +51,7 @@ def test_a_store_that_was_replaced_is_told_with_what_to_do(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     runner = CliRunner(env={"PMAP_STATE": "s", "PMAP_CONSTRAINT": "SEC:INSECURE"})
     for folder, code in (("first", 0), ("second", 1)):
-        with HostProcess(tmp_path / folder) as host:
+        with HostProcess(tmp_path / folder, in_process=True) as host:
             host.start()
             result = runner.invoke(main, ["put", "k", "v", "--url", host.url])
         assert result.exit_code == code

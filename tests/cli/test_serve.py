@@ -93,7 +93,7 @@ def test_serve_asks_for_the_key_file_before_it_makes_anything(tmp_path: Path) ->
 
 
 def test_a_store_is_not_served_with_another_key(tmp_path: Path) -> None:
-    with HostProcess(tmp_path) as host:
+    with HostProcess(tmp_path, in_process=True) as host:
         host.start()
         host.stop()
     (tmp_path / "other.key").write_bytes(bytes(32))

@@ -8,12 +8,12 @@ import pytest
 from adversarial_host import AdversarialHost, connect, executed
 
 from client import ForkDetected, HostUnavailable, Malformed, OutcomeUnknown, ReplayRefused, RollbackDetected
-from client.acceptance import check_answer, open_answer, refusal_of
-from client.state import ClientState, Pin, SessionKeys, Stream
+from client.acceptance import check_answer, find_reply, open_answer, refusal_of
+from client.state import ClientState, Pending, Pin, SessionKeys, Stream
 from wire.checkpoint import sign_checkpoint
 from wire.crypto import SigningKey, system_randomness
 from wire.errors import LimitExceeded, PmapError
-from wire.mail import Outcome, Reply, Request, RequestKind, seal_reply
+from wire.mail import Outcome, Reply, Request, RequestKind, reply_digest, seal_reply, seal_request
 from wire.padding import no_padding
 
 KEYS = SessionKeys(bytes(16), bytes(range(32)), bytes(32))
@@ -83,6 +83,19 @@ def test_an_authentic_answer_to_something_else_is_refused(changed: dict[str, obj
 
 def test_a_reply_to_an_earlier_envelope_of_the_same_mail_is_a_reply_to_it() -> None:
     assert judge(sealed(REPLY._replace(in_reply_to=b"e" * 32))).payload == b"payload"
+
+
+def test_a_fetched_reply_must_have_the_digest_that_the_enclave_named() -> None:
+    pending = Pending(REQUEST, seal_request(REQUEST, KEYS.id, KEYS.secret, system_randomness), KEYS)
+    reply = REPLY._replace(in_reply_to=pending.id)
+    others = [sealed(REPLY), sealed(reply._replace(outcome=Outcome.INBOX)), sealed(reply._replace(topic="u")), b"junk"]
+    assert find_reply([*others, sealed(reply)], pending, PIN) == reply
+    digest = reply_digest(reply.outcome, reply.payload)
+    assert find_reply([*others, sealed(reply)], pending, PIN, digest) == reply
+    for changed in ({"payload": b"other"}, {"payload": None}, {"outcome": Outcome.HANDLER_FAILED}):
+        assert find_reply([*others, sealed(reply._replace(**changed))], pending, PIN, digest) is None
+    refused = reply._replace(outcome=Outcome.REFUSED)
+    assert find_reply([sealed(refused)], pending, PIN) is None
 
 
 def test_an_answer_of_another_session_is_refused() -> None:
