@@ -7,6 +7,7 @@ several times reads a line from its standard input for each answer.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,18 @@ class Child:
             self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds, user and system, that a running process has had."""
+    # The name, in parentheses, may hold anything: what follows it is read from its end on.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_of(pid: int) -> list[int]:
+    """The ids of a process's children."""
+    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
 
 
 def run_once(module: str, *arguments: object) -> Any:

@@ -135,6 +135,7 @@ class Load:
         latencies = sorted(one for talk in await asyncio.gather(*talks) for one in talk)
         took = time.perf_counter() - start
         return {
+            "mails": len(latencies),
             "mails_per_s": len(latencies) / took,
             "p50_ms": 1e3 * percentile(latencies, 0.5),
             "p99_ms": 1e3 * percentile(latencies, 0.99),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.child import Child
+from benchmarks.child import Child, children_of, cpu_seconds
 from benchmarks.measure import Figure, figure, quartiles, quotients
 from benchmarks.scale import CLIENTS, Scale
 from benchmarks.stores import scratch
@@ -36,8 +37,25 @@ def mail_figures(scale: Scale) -> tuple[list[Figure], dict[str, Any]]:
     return figures, curves
 
 
-def _start(folder: Path, stack: ExitStack) -> dict[str, Child]:
-    """Every contender's process, ready for rounds."""
+@dataclass
+class _Contender:
+    """Who is asked for rounds, and the processes whose CPU time goes into them, by name."""
+
+    child: Child
+    watched: dict[str, int]
+
+    def round(self, clients: int, seconds: float) -> dict[str, float]:
+        """One round; of each watched process the CPU time of one mail is added."""
+        before = {name: cpu_seconds(pid) for name, pid in self.watched.items()}
+        found: dict[str, float] = self.child.ask(clients=clients, seconds=seconds)
+        mails = found.pop("mails")
+        for name, pid in self.watched.items():
+            found[f"{name}_cpu_us"] = 1e6 * (cpu_seconds(pid) - before[name]) / mails
+        return found
+
+
+def _start(folder: Path, stack: ExitStack) -> dict[str, _Contender]:
+    """Every contender's processes, ready for rounds."""
 
     def child(module: str, *arguments: object) -> Child:
         return stack.enter_context(Child(f"benchmarks.{module}", *arguments))
@@ -54,19 +72,24 @@ def _start(folder: Path, stack: ExitStack) -> dict[str, Child]:
     }
     for core in cores.values():
         core.answer()
+    contenders = {kind: _Contender(core, {}) for kind, core in cores.items()}
     urls = {kind: server.answer() for kind, server in servers.items()}
-    loads = {kind: child("load", url, "echo" if kind == ECHO else "mail") for kind, url in urls.items()}
-    return {**cores, **loads, IDLE: child("load", urls[ECHO], "idle")}
+    for kind, server in servers.items():
+        load = child("load", urls[kind], "echo" if kind == ECHO else "mail")
+        enclaves = {"enclave": pid for pid in children_of(server.pid)}
+        contenders[kind] = _Contender(load, {"load": load.pid, "host": server.pid, **enclaves})
+    contenders[IDLE] = _Contender(child("load", urls[ECHO], "idle"), {})
+    return contenders
 
 
-def _rounds(contenders: dict[str, Child], clients: int, scale: Scale) -> Rounds:
-    for child in contenders.values():
+def _rounds(contenders: dict[str, _Contender], clients: int, scale: Scale) -> Rounds:
+    for contender in contenders.values():
         # Opens the sessions of this number of clients, and is not counted.
-        child.ask(clients=clients, seconds=scale.mail_seconds / 10)
+        contender.round(clients, scale.mail_seconds / 10)
     rounds: Rounds = {kind: [] for kind in contenders}
     for number in range(scale.mail_rounds):
         for kind in contenders if number % 2 == 0 else reversed(contenders):
-            rounds[kind].append(contenders[kind].ask(clients=clients, seconds=scale.mail_seconds))
+            rounds[kind].append(contenders[kind].round(clients, scale.mail_seconds))
     return rounds
 
 

@@ -83,6 +83,7 @@ class Core:
         mails = len(latencies) * clients
         latencies.sort()
         return {
+            "mails": mails,
             "mails_per_s": mails / spent,
             "mails_per_cpu_s": mails / cpu,
             "p50_ms": 1e3 * percentile(latencies, 0.5),

@@ -54,13 +54,14 @@ VARIABLES
     up,       \* (honest host) whether the newest incarnation runs
     hist,     \* hist[e]: what incarnation e has committed
     turn,     \* turn[e]: what it has done since (the batch under way)
+    session,  \* session[e][c]: the number of c's hello whose session is open at e, 0 for none (in memory only)
     disk,     \* (honest host) the history that is safely stored
     client,   \* client[c]: what c remembers
     mails,    \* every hello, mail and RECOVER ever sent
     left,     \* left.mails, left.hellos: how many may still be sent and said
     refused   \* (honest host) current requests that were refused, and why
 
-vars == <<epoch, up, hist, turn, disk, client, mails, left, refused>>
+vars == <<epoch, up, hist, turn, session, disk, client, mails, left, refused>>
 
 None == <<0, 0>>
 NoSession == <<0, 0>>
@@ -82,7 +83,7 @@ Quarantined(G) == \E i \in DOMAIN G : G[i].k = "alarm"
 
 (* The enclave's entry of one stream (pmap/clients.py, StreamState). *)
 Stream(G, c, s) ==
-    LET I == {i \in DOMAIN G : G[i].c = c /\ G[i].s = s /\ G[i].k # "hello"}
+    LET I == {i \in DOMAIN G : G[i].s = s /\ G[i].c = c} \* a hello's topic is ""
     IN  IF I = {} THEN [next |-> 0, acked |-> None, issued |-> None, fenced |-> FALSE, body |-> 0]
         ELSE LET o == G[Max(I)] IN
              [next |-> o.q + 1, acked |-> o.e, issued |-> At(o), body |-> o.b,
@@ -90,11 +91,6 @@ Stream(G, c, s) ==
 
 (* The size of the highest evidence that a client has shown (ClientState.acked). *)
 Acked(G, c) == Max({0} \cup {Newer(G[i].e, G[i].h)[1] : i \in {i \in DOMAIN G : G[i].c = c}})
-
-(* The number of the hello whose session is open at incarnation e, 0 for none (pmap/sessions.py). *)
-Session(e, G, c) ==
-    LET I == {i \in DOMAIN G : G[i].ep = e /\ G[i].k = "hello" /\ G[i].c = c}
-    IN  IF I = {} THEN 0 ELSE G[Max(I)].q
 
 -----------------------------------------------------------------------------
 (* The rules of pmap/freshness.py: a ruling, or why not.  H is what is committed, G is H and the batch under way. *)
@@ -129,8 +125,7 @@ Ruling(H, G, st, m) ==
          ELSE IF evidence # "ok" THEN evidence
          ELSE RuleSequence(st, m)
 
-RulingOnHello(e, H, G, m) ==
-    LET number == Session(e, G, m.c) IN
+RulingOnHello(H, G, number, m) ==
     IF StickyAlarm /\ Quarantined(G) THEN "quarantined"
     ELSE IF m.q = number THEN "replay"
     ELSE IF m.q < number THEN "stale"
@@ -167,7 +162,7 @@ SayHello(c, e) ==
        /\ client' = [client EXCEPT ![c].hellos = n, ![c].sess = <<e, n>>, ![c].open = FALSE]
        /\ mails' = mails \cup {Hello(c, n, e, client[c].h)}
     /\ left' = IF MustSayHello(c) THEN left ELSE [left EXCEPT !.hellos = @ - 1]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, refused>>
 
 Send(c, s) ==
     LET cl == client[c]  st == cl.st[s] IN
@@ -175,7 +170,7 @@ Send(c, s) ==
     /\ client' = [client EXCEPT ![c].st[s].pend = cl.sess]
     /\ mails' = mails \cup {Mail("mail", c, s, st.q, 0, cl.sess, st.e, cl.h)}
     /\ left' = [left EXCEPT !.mails = @ - 1]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, refused>>
 
 (* In a new session before anything else on the stream; in the same one where no answer comes. *)
 Recover(c, s) ==
@@ -183,12 +178,12 @@ Recover(c, s) ==
     /\ cl.open /\ Pending(c, s) /\ st.rec # cl.sess
     /\ client' = [client EXCEPT ![c].st[s].rec = cl.sess]
     /\ mails' = mails \cup {Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h)}
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, left, refused>>
 
 AcceptWelcome(c) == ~client[c].open /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
     /\ o.ep = e /\ o.k = "hello" /\ o.c = c /\ o.sess = client[c].sess /\ Leaves(At(o))
     /\ client' = [client EXCEPT ![c].open = TRUE, ![c].h = Newer(@, At(o))]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
 
 (* A reply answers the mail that is pending or its RECOVER; `kind` is what it replies to. *)
 Answers(c, s, q, sess, kind) ==
@@ -202,7 +197,7 @@ AcceptReply(c, s) == Pending(c, s) /\ \E e \in Epochs : \E i \in DOMAIN hist[e] 
     /\ Answers(c, s, o.q, o.sess, IF o.k = "fence" THEN "recover" ELSE "mail")
     /\ o.n > client[c].st[s].e[1]
     /\ client' = [client EXCEPT ![c].h = Newer(@, At(o)), ![c].st[s] = Done(@, At(o))]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
 
 (* A mail that the enclave sent on its own, for another client's, under a session that was open then. *)
 AcceptInbox(c) == Inboxes /\ \E e \in Epochs : \E i, j \in DOMAIN hist[e] :
@@ -211,7 +206,7 @@ AcceptInbox(c) == Inboxes /\ \E e \in Epochs : \E i, j \in DOMAIN hist[e] :
     /\ HelloIsBarrier => welcome.sess = client[c].sess
     /\ o.n > client[c].h[1]
     /\ client' = [client EXCEPT ![c].h = At(o)]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
 
 -----------------------------------------------------------------------------
 (* The enclave: incarnation e processes m. *)
@@ -226,13 +221,14 @@ Append1(e, op) ==
 
 Do(e, k, m) ==
     /\ Append1(e, Op(Size(hist[e]) + 1, e, k, m))
+    /\ session' = IF k = "hello" THEN [session EXCEPT ![e][m.c] = m.q] ELSE session
     /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
 
 Commit(e) ==
     /\ e \in Epochs /\ turn[e] # <<>> /\ (HonestHost => up /\ e = epoch)
     /\ hist' = [hist EXCEPT ![e] = @ \o turn[e]]
     /\ turn' = [turn EXCEPT ![e] = <<>>]
-    /\ UNCHANGED <<epoch, up, disk, client, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, session, disk, client, mails, left, refused>>
 
 (* What incarnation e has done so far, committed or not. *)
 All(e) == IF turn[e] = <<>> THEN hist[e] ELSE hist[e] \o turn[e]
@@ -247,34 +243,35 @@ Current(m) ==
          /\ IF m.k = "recover" THEN st.rec = m.sess ELSE st.rec # m.sess /\ st.pend = m.sess
 
 Refuse(e, m, why) ==
+    /\ HonestHost \/ why \in {"rollback", "fork"} \* nothing else leaves a trace
     /\ IF why \in {"rollback", "fork"}
        THEN Append1(e, Op(Size(hist[e]) + 1, e, "alarm", NoMail))
        ELSE UNCHANGED <<hist, turn>>
     \* A hello that came twice is refused the second time; its sender has the first answer, or says hello anew.
     /\ refused' = IF HonestHost /\ Current(m) /\ ~(m.k = "hello" /\ why = "replay")
                   THEN refused \cup {<<m.k, why>>} ELSE refused
-    /\ UNCHANGED <<epoch, up, disk, client, mails, left>>
+    /\ UNCHANGED <<epoch, up, session, disk, client, mails, left>>
 
 (* Mutants only: the client takes this answer for "was not and will not be executed" and uses the number again. *)
 GiveUp(m) ==
     /\ Answers(m.c, m.s, m.q, m.sess, m.k)
     /\ client' = [client EXCEPT ![m.c].st[m.s].pend = NoSession, ![m.c].st[m.s].rec = NoSession]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
 
 ProcessHello(e, m) ==
     /\ m.k = "hello" /\ m.sess[1] = e /\ Running(e)
-    /\ \E why \in {RulingOnHello(e, hist[e], All(e), m)} :
+    /\ \E why \in {RulingOnHello(hist[e], All(e), session[e][m.c], m)} :
         IF why = "welcome" THEN Do(e, "hello", m) ELSE Refuse(e, m, why)
 
 (* The session's key opens the mail; sessions end with the epoch. *)
-Opens(e, m) == EpochBinding => (m.sess[1] = e /\ Session(e, All(e), m.c) = m.sess[2])
+Opens(e, m) == EpochBinding => (m.sess[1] = e /\ session[e][m.c] = m.sess[2])
 
 (* RECOVER of a mail that was processed: the same answer each time. *)
 Tell(e, m, st) ==
     /\ Answers(m.c, m.s, m.q, m.sess, "recover") /\ Leaves(st.issued) /\ Contains(hist[e], st.issued)
     /\ st.issued[1] > client[m.c].st[m.s].e[1]
     /\ client' = [client EXCEPT ![m.c].h = Newer(@, st.issued), ![m.c].st[m.s] = Done(@, st.issued)]
-    /\ UNCHANGED <<epoch, up, hist, turn, disk, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
 
 ProcessMail(e, m) ==
     /\ m.k \in {"mail", "recover"} /\ Running(e) /\ Opens(e, m)
@@ -303,30 +300,31 @@ Restore(e, n) ==
     /\ ~HonestHost /\ epoch < MaxEpochs
     /\ epoch' = epoch + 1
     /\ hist' = [hist EXCEPT ![epoch + 1] = Prefix(hist[e], n)]
-    /\ UNCHANGED <<up, turn, disk, client, mails, left, refused>>
+    /\ UNCHANGED <<up, turn, session, disk, client, mails, left, refused>>
 
 (* Honest: store what was committed; crash at any time; restart on what was stored. *)
 Persist ==
     /\ HonestHost /\ up /\ disk # hist[epoch]
     /\ disk' = hist[epoch]
-    /\ UNCHANGED <<epoch, up, hist, turn, client, mails, left, refused>>
+    /\ UNCHANGED <<epoch, up, hist, turn, session, client, mails, left, refused>>
 
 Crash ==
     /\ HonestHost /\ up /\ epoch < MaxEpochs
     /\ up' = FALSE
-    /\ UNCHANGED <<epoch, hist, turn, disk, client, mails, left, refused>>
+    /\ UNCHANGED <<epoch, hist, turn, session, disk, client, mails, left, refused>>
 
 Restart ==
     /\ HonestHost /\ ~up
     /\ up' = TRUE /\ epoch' = epoch + 1
     /\ hist' = [hist EXCEPT ![epoch + 1] = disk]
-    /\ UNCHANGED <<turn, disk, client, mails, left, refused>>
+    /\ UNCHANGED <<turn, session, disk, client, mails, left, refused>>
 
 -----------------------------------------------------------------------------
 Init ==
     /\ epoch = 1 /\ up = TRUE /\ disk = <<>>
     /\ hist = [e \in 1 .. MaxEpochs |-> <<>>]
     /\ turn = [e \in 1 .. MaxEpochs |-> <<>>]
+    /\ session = [e \in 1 .. MaxEpochs |-> [c \in Clients |-> 0]]
     /\ client = [c \in Clients |-> Client0]
     /\ mails = {} /\ refused = {} /\ left = [mails |-> MaxMails, hellos |-> MaxHellos]
 

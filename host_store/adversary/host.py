@@ -463,7 +463,8 @@ class MaliciousHost:
         """Order a crash without a ``with`` block: :meth:`crash` then starts again."""
         self.running_store().crash_at(call, before=before, skip=skip)
 
-    def _running_store(self) -> RecordingStore:
+    def running_store(self) -> RecordingStore:
+        """The store underneath. Raises :class:`InvalidInput` while there is none."""
         if self._store is None:
             raise InvalidInput("this host has no store, or is stopped")
         return self._store

@@ -14,6 +14,14 @@ from wire.errors import HostUnavailable, InvalidInput, Malformed
 
 _TIMEOUT_SECONDS: Final = 10.0
 _MAX_BYTES: Final = 64 * 1024
+_LABELS: Final = {
+    "epoch": "epoch (beginning)",
+    "persistent": "keeps state",
+    "n": "newest commit",
+    "waiting": "mails waiting",
+    "starts": "starts of the enclave",
+}
+"""How a health report's fields are called for people; the others by their names."""
 
 
 @click.command()
@@ -101,5 +109,5 @@ def _print_table(title: str, rows: dict[str, Any]) -> None:
     for name, value in rows.items():
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         # As Text: a server's words are no markup.
-        table.add_row(Text(str(name)), Text(shown))
+        table.add_row(Text(_LABELS.get(name, name)), Text(shown))
     Console().print(table)

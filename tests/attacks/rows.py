@@ -1,9 +1,9 @@
 """The attacks, one row each: what is done, who has to notice, and the verdict that its test sees.
 
-Who: **L** the enclave does not start · **E** the enclave refuses before it executes · **C** the client refuses the answer ·
-**N** the client's next operation · **X** two parties who compare their evidence · **S** prevented for whoever waits until
-a commit is stable · **T** nobody answers, and that is all · **ok** it must not alarm and must lose nothing that was
-acknowledged.
+Who notices: **L** the enclave does not start · **E** the enclave refuses before it executes · **C** the client refuses
+the answer · **N** the client's next operation · **X** two parties who compare their evidence · **S** prevented for
+whoever waits until a commit is stable · **T** nobody answers, and that is all · **ok** it must not alarm and must lose
+nothing that was acknowledged.
 """
 
 from __future__ import annotations

@@ -12,10 +12,12 @@ import pytest
 from attack_steps import (
     Attack,
     fill_window,
+    forget_state,
     load_refused,
     put_state,
     save_state,
     send_unheard,
+    silently,
 )
 from attacked_enclaves import Ledger
 
@@ -91,22 +93,20 @@ def test_row_42_a_crash_between_any_two_writes(host: MaliciousHost, attack: Atta
     alice, bob = host.client("alice"), host.client("bob")
     for client in (alice, bob):
         client.send(b"add x 0")
-    sent = 0
-    for call, before in (("append", True), ("append", False), ("outbox", True), ("outbox_item", True)):
-        for skip in (0, 1):
-            store = host.running_store()
-            host.crash_at(call, before=before, skip=skip)
-            while not store.reached.is_set():
-                if not alice._session.pending_topics:
-                    sent += 1
-                # Without a reply the client asks again, and then looks into the outbox.
-                with host.dropping("reply", client="alice"), pytest.raises(OutcomeUnknown):
-                    if not alice._session.pending_topics:
-                        alice.send(b"add x 1")
-                    alice.recover()
+    points = [(call, before) for call in ("append", "outbox_item", "outbox") for before in (True, False)]
+    points.remove(("outbox", False)), points.remove(("outbox_item", False))  # reading has no after
+    for during_recovery in (None, *points):
+        for call, before in points[:3]:
+            host.crash_at(call, before=before)
+            with host.dropping("reply", times=1 if call == "outbox_item" else 0), pytest.raises(OutcomeUnknown):
+                alice.send(b"add x 1")
             host.crash()
+            if during_recovery is not None:
+                host.crash_at(during_recovery[0], before=during_recovery[1])
+                silently(alice.recover)
+                host.crash()
             alice.recover()
-    assert bob.send(b"get x").payload == str(sent).encode()
+    assert bob.send(b"get x").payload == str(3 * 5).encode()
     assert alice.verdict is bob.verdict is None
     attack.saw("ok")
 
@@ -163,7 +163,7 @@ def test_row_45_any_byte_turned_over_anything_cut_off(host: MaliciousHost, attac
         host.restore(good)
         attack.refused_at_load(host, partial(host.truncate, n, 3000), CorruptedStore)
         host.restore(good)
-    for length in (0, 100, 4096, 8192, len(good.data) // 2, len(good.data) - 4096):
+    for length in (0, 100, 4096, 8192, len(good.data) // 2):
         attack.refused_at_load(host, lambda length=length: host.change_file(lambda data: data[:length]), CorruptedStore)  # type: ignore[misc]
         host.restore(good)
 
@@ -223,19 +223,18 @@ def test_row_48_a_part_of_a_range_left_out(host: MaliciousHost, attack: Attack) 
     attack.saw("impossible")
 
 
+def take(left: list[memoryview], length: int) -> bytes:
+    """Reads from a buffer without copying: the very bytes that the host goes on to change."""
+    taken, left[0] = left[0][:length], left[0][length:]
+    return taken  # type: ignore[return-value]
+
+
 def test_row_49_a_buffer_changed_after_it_was_checked(attack: Attack) -> None:
     """What comes over the boundary is copied into objects that cannot change, before anything looks at it."""
     sent = [Deliver([Incoming(IncomingKind.MAIL, b"a" * 40)]), Records([b"b" * 40])]
     for command in sent:
         stream = bytearray(b"".join(encode_frame(command)))
-        view, at = memoryview(stream), 0
-
-        def read(length: int) -> bytes:
-            nonlocal at
-            at += length
-            return view[at - length : at]  # type: ignore[return-value]  # the very bytes that the host goes on to change
-
-        taken = read_command(read)
+        taken = read_command(partial(take, [memoryview(stream)]))
         stream[:] = bytes(len(stream))
         assert taken == command
         data = taken.batch[0].data if isinstance(taken, Deliver) else taken.untrusted_records[0]  # type: ignore[union-attr]
@@ -253,11 +252,15 @@ def test_row_50_a_key_and_nonce_for_two_plaintexts(
     old = host.snapshot()
     for _ in range(3):
         branch = host.clone(old)
-        branch.client("carol").send(b"add x 1")
+        with branch.client("carol") as carol:
+            carol.send(b"add x 1")
+        forget_state(host, "carol")
         host.restore(old)
-        host.client("dave").send(b"add x 1")
-        with host.dropping("reply"):
-            send_unheard(host.client("erin"), b"add x 1")
+        with host.client("dave") as dave:
+            dave.send(b"add x 1")
+            with host.dropping("reply"):
+                send_unheard(dave, b"add x 1")
+        forget_state(host, "dave")
         host.crash()
         host.restart()
     malicious_host(Ledger).client("alice").send(b"add x 1")

@@ -380,32 +380,6 @@ def test_a_stateless_enclave_cannot_say_what_became_of_a_mail_of_its_last_life(
     assert executed == [b"one", b"two", b"three"], "it was not sent again"
 
 
-def test_a_stateless_enclaves_old_reply_can_come_after_another_topic_found_the_restart(
-    stateless_host: AdversarialHost, tmp_path: Path
-) -> None:
-    kept: list[bytes] = []
-
-    def keep(envelope: bytes) -> bytes:
-        kept.append(stateless_host.honest(envelope))
-        raise HostUnavailable("lost on its way back")
-
-    with connect(stateless_host, state=tmp_path / "s") as client:
-        client.send(b"one")
-        client.send(b"other", topic="t")
-        stateless_host.tamper = keep
-        with pytest.raises(OutcomeUnknown):
-            client.send(b"two")
-        stateless_host.tamper = stateless_host.honest
-        stateless_host.tamper_poll = lambda messages: [*kept, *messages]
-        stateless_host.restart()
-        with pytest.raises(OutcomeUnknown, match="has restarted"):
-            client.send(b"found out", topic="t")
-        (resolved,) = client.recover()
-        assert (resolved.body, resolved.fate) == (b"two", Fate.EXECUTED), "the host had kept it"
-        assert client.send(b"three").payload == b"done three"
-        assert client.send(b"four", topic="t").payload == b"done four"
-
-
 def test_a_stateless_enclave_gives_nothing_to_wait_for_or_to_invite_with(stateless_host: AdversarialHost) -> None:
     from client import InvalidInput
 
