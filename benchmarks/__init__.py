@@ -1,1 +1,1 @@
-"""Benchmarks: this store beside what people would use instead, measured in the same run. See ``docs/performance.md``."""
+"""This store beside what people would use instead, measured in the same run. See ``docs/performance.md``."""

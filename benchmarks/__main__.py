@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure everything and write the report; ``--quick``: the figures only, in under a minute."""
+"""``python -m benchmarks``: measure everything and write the report; ``--quick``: the figures, in under 50 seconds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns 0 whether bounds are kept or not: that is for the reader to judge."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure this store beside raw LMDB, LMDB with AES-GCM per value, SQLCipher, SQLite, RocksDB, LevelDB"
-        " and whole-map sealing. Without options: everything (a quarter of an hour), then the plots and tables of"
+        description="Measure this store beside raw LMDB, LMDB with AES-GCM per value, SQLCipher, SQLite, RocksDB,"
+        " LevelDB and whole-map sealing. Without options: everything (a quarter of an hour), then the plots and tables of"
         " docs/performance.md.",
     )
     parser.add_argument("--quick", action="store_true", help="the figures with a bound only, in under 50 seconds")

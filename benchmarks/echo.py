@@ -1,4 +1,4 @@
-"""A bare Starlette application that gives back what it gets: what HTTP alone costs here, with the settings of our server.
+"""A bare Starlette application that gives back what it gets: what HTTP alone costs, with our server's settings.
 
 ``python -m benchmarks.echo`` prints its address and serves until its standard input ends.
 """

@@ -1,9 +1,9 @@
-"""The load generator: so many clients, each on a connection of its own, each sending its next mail when the last one is
-answered (a closed loop), in a process of its own.
+"""The load generator, a process of its own: so many clients, each on a connection of its own, each sending its next
+mail when the last one is answered (a closed loop).
 
-``python -m benchmarks.load URL mail|echo|idle`` answers questions ``{"clients": n, "seconds": s}``. The three kinds are the
-clients of :mod:`benchmarks.mail_client`; everything else is the same for all of them. It speaks just enough HTTP/1.1 for
-servers that answer with a content-length: a general client would be slower than what is measured.
+``python -m benchmarks.load URL mail|echo|idle`` answers questions ``{"clients": n, "seconds": s}``. The three kinds are
+the clients of :mod:`benchmarks.mail_client`; everything else is the same for all of them. It speaks just enough HTTP/1.1
+for servers that answer with a content-length: a general client would be slower than what is measured.
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ class Load:
 
     async def _connect(self, number: int) -> Client:
         where = urlsplit(self._url)
+        assert where.hostname is not None and where.port is not None, "our servers say where they listen"
         _transport, connection = await asyncio.get_running_loop().create_connection(
             lambda: Connection(where.netloc), where.hostname, where.port
         )

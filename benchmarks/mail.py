@@ -1,4 +1,4 @@
-"""The mail path: mails per second and latencies, with and without freshness, in process and over HTTP, beside a bare echo."""
+"""The mail path: mails per second and latencies, with and without freshness, in process, over HTTP, beside an echo."""
 
 from __future__ import annotations
 

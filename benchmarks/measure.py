@@ -24,7 +24,7 @@ Series = Mapping[str, Sequence[float]]
 
 @dataclass
 class Figure:
-    """The result for one name of :data:`benchmarks.catalogue.PROMISES`; ``low`` and ``high``: quartiles of its rounds."""
+    """The result for a name of :data:`benchmarks.catalogue.PROMISES`; ``low`` and ``high``: quartiles of its rounds."""
 
     name: str
     value: float
@@ -116,5 +116,5 @@ def cpu(work: Callable[[], int]) -> float:
 
 
 def cpu_rate(work: Callable[[], int]) -> float:
-    """Operations per second of this process's CPU: for work that waits for nothing, it is the rate of a free machine."""
+    """Operations per second of this process's CPU: where nothing is waited for, the rate of a free machine."""
     return 1 / cpu(work)

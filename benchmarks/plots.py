@@ -161,7 +161,9 @@ def _restart(axes: Axes, rows: list[dict[str, Any]]) -> None:
 
 
 def _space(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    for puts, colour in zip(dict.fromkeys(row["puts"] for row in rows), (_COLOURS[OURS], _COLOURS[AES_GCM]), strict=True):
+    for puts, colour in zip(
+        dict.fromkeys(row["puts"] for row in rows), (_COLOURS[OURS], _COLOURS[AES_GCM]), strict=True
+    ):
         mine = [row for row in rows if row["puts"] == puts]
         writes = [row["writes"] for row in mine]
         label = f"{puts} put{'s' * (puts > 1)} a commit"

@@ -1,7 +1,7 @@
 """The real thing: a host with its enclave process, an LMDB store on the disk and the web server in front.
 
-``python -m benchmarks.serve FOLDER with|without`` fills the enclave's map by mails, prints the server's address and serves
-until its standard input ends. ``without``: the enclave process is :mod:`benchmarks.unfresh`.
+``python -m benchmarks.serve FOLDER with|without`` fills the enclave's map by mails, prints the server's address and
+serves until its standard input ends. ``without``: the enclave process is :mod:`benchmarks.unfresh`.
 """
 
 from __future__ import annotations

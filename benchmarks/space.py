@@ -80,7 +80,7 @@ def _written_bytes() -> int:
 
 
 def amplification_figure(scale: Scale) -> tuple[Figure, list[dict[str, Any]]]:
-    """``space_amplification``: pages in use / live bytes, at its worst while every entry is written twice, one put a commit.
+    """``space_amplification``: pages in use / live bytes, the worst while each entry is written twice, a put a commit.
 
     Also the samples of whole runs, for the plot.
     """

@@ -41,7 +41,7 @@ _MOST_WHOLE_MAP_ENTRIES: Final = 100_000
 
 
 def peer_figures(wanted: Collection[str], scale: Scale) -> tuple[list[Figure], dict[str, Any]]:
-    """Those ``wanted`` of the figures that name a peer; for the plots the rates: entries -> kind of work -> contender."""
+    """Those ``wanted`` of the figures that name a peer; for plots the rates: entries -> kind of work -> contender."""
     needed: dict[str, set[str]] = {}
     for kind, over, under in (COMPARED[name] for name in wanted):
         needed.setdefault(kind, set()).update((over, under))

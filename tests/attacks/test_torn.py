@@ -97,6 +97,7 @@ def test_row_42_a_crash_between_any_two_writes(host: MaliciousHost, attack: Atta
     points.remove(("outbox", False)), points.remove(("outbox_item", False))  # reading has no after
     for during_recovery in (None, *points):
         for call, before in points[:3]:
+            alice.heartbeat()  # so that a session is open
             host.crash_at(call, before=before)
             with host.dropping("reply", times=1 if call == "outbox_item" else 0), pytest.raises(OutcomeUnknown):
                 alice.send(b"add x 1")
