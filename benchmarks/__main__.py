@@ -20,8 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure this store beside raw LMDB, LMDB with AES-GCM per value, SQLCipher, SQLite, RocksDB,"
-        " LevelDB and whole-map sealing. Without options: everything (a quarter of an hour), then the plots and tables of"
-        " docs/performance.md.",
+        " LevelDB and whole-map sealing. Without options: everything (a quarter of an hour), then the plots and tables"
+        " of docs/performance.md.",
     )
     parser.add_argument("--quick", action="store_true", help="the figures with a bound only, in under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", nargs="+", metavar="NAME", help="measure nothing: where the time of these goes")
     options = parser.parse_args(arguments)
     if options.profile:
-        from benchmarks.profile import show
+        from benchmarks.profiles import show
 
         return show(options.profile)
     if not options.render:

@@ -26,7 +26,7 @@ class Child:
     def __init__(self, module: str, *arguments: object) -> None:
         self._name = module
         # Seen only if something goes wrong: a simulated TEE announces itself there at every start.
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed at the end
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.PIPE,

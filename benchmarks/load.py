@@ -2,7 +2,7 @@
 mail when the last one is answered (a closed loop).
 
 ``python -m benchmarks.load URL mail|echo|idle`` answers questions ``{"clients": n, "seconds": s}``. The three kinds are
-the clients of :mod:`benchmarks.mail_client`; everything else is the same for all of them. It speaks just enough HTTP/1.1
+the clients of :mod:`benchmarks.mail_client`; everything else is the same for all of them. It speaks just enough HTTP
 for servers that answer with a content-length: a general client would be slower than what is measured.
 """
 

@@ -76,8 +76,10 @@ def _start(folder: Path, stack: ExitStack) -> dict[str, _Contender]:
     urls = {kind: server.answer() for kind, server in servers.items()}
     for kind, server in servers.items():
         load = child("load", urls[kind], "echo" if kind == ECHO else "mail")
-        enclaves = {"enclave": pid for pid in children_of(server.pid)}
-        contenders[kind] = _Contender(load, {"load": load.pid, "host": server.pid, **enclaves})
+        watched = {"load": load.pid, "host": server.pid}
+        if enclaves := children_of(server.pid):
+            watched["enclave"] = enclaves[0]
+        contenders[kind] = _Contender(load, watched)
     contenders[IDLE] = _Contender(child("load", urls[ECHO], "idle"), {})
     return contenders
 

@@ -1,8 +1,8 @@
 """The mail path without host and network: the enclave's core and a durable store, in one process.
 
 ``python -m benchmarks.mail_core FOLDER with|without`` holds one enclave, with or without freshness, and answers
-questions ``{"clients": n, "seconds": s}``: one mail of each client makes a batch, which is delivered, stored and answered.
-The clock runs while the enclave and the store work, and stands while the clients do.
+questions ``{"clients": n, "seconds": s}``: one mail of each client makes a batch, which is delivered, stored and
+answered. The clock runs while the enclave and the store work, and stands while the clients do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The plots of docs/performance.md, as SVG that can be read on a light and on a dark page.
 
-A plot has no background of its own. Its text and lines are a grey that stands out from both, and its colours are those of
-Okabe and Ito, which people with any kind of colour vision can tell apart; ours also differs by its thicker line.
+A plot has no background of its own. Its text and lines are a grey that stands out from both, and its colours are those
+of Okabe and Ito, which people with any kind of colour vision can tell apart.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COLOURS: Final = {
     ECHO: "#E69F00",
 }
 _SIZE: Final = (7.2, 4.0)  # inches
-_STYLE: Final[dict[str, Any]] = {
+_STYLE: Final[Any] = {
     "svg.fonttype": "path",  # looks the same without the font
     "svg.hashsalt": "pmap",  # the same input makes the same file
     "font.size": 10,

@@ -1,6 +1,6 @@
 """What a large map costs while it is open: memory per live byte, and CPU per commit against its size.
 
-``python -m benchmarks.resident ROUNDS COUNT:FOLDER...`` opens the first store in a process that has done nothing else and
+``python -m benchmarks.resident ROUNDS COUNT:FOLDER...`` opens the first store in a process that has done nothing else,
 weighs it, then compares the commits of all of them, interleaved.
 """
 
@@ -141,10 +141,13 @@ def main(arguments: list[str]) -> None:
     """See the module's docstring."""
     rounds = int(arguments[0])
     stores = {count: Path(folder) for count, _, folder in (each.partition(":") for each in arguments[1:])}
-    opened, weight = {}, {}
+    opened: dict[str, EmbeddedMap] = {}
+    weight: dict[str, float] = {}
     for count, folder in stores.items():
-        opened[count], weighed = (open_store(folder), {}) if weight else weigh(folder)
-        weight = weight or weighed
+        if opened:
+            opened[count] = open_store(folder)
+        else:
+            opened[count], weight = weigh(folder)
         opened[count].close()  # the log goes on without its store
     contenders = {count: partial(cpu, committing(map_, _COMMITS)) for count, map_ in opened.items()}
     tell({"weight": weight, "costs": interleave(contenders, rounds)})

@@ -109,8 +109,8 @@ def _steady(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def long_run(entries: int, puts: int, cycles: int) -> Iterator[dict[str, Any]]:
-    """Samples of a store of ``entries`` under commits of ``puts`` each. In each cycle as many entries are overwritten as
-    there are, then as many deleted and others inserted. At the end half of all are deleted, and the rest overwritten.
+    """Samples of a store of ``entries`` under commits of ``puts`` each. In each cycle as many entries are overwritten
+    as there are, then as many deleted and others inserted. At the end half are deleted, and the rest overwritten.
 
     The first cycle of the sweep, which replaces the records of the load by small ones, is not sampled.
     """

@@ -20,7 +20,6 @@ from benchmarks.workload import ENTRY_BYTES, names, values
 from host_store import EmbeddedMap, open_map
 from host_store.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
-from pmap.core import EnclaveCore
 from pmap.entries import MAP
 from pmap.launch import Launcher
 from pmap.tee.simulated import SIGNER

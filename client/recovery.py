@@ -182,9 +182,10 @@ def superseded(state: ClientState, keys: SessionKeys) -> bool:
     """Whether a newer session is open than the one of these keys.
 
     The older session can be that of another fork. What it says is not to be mixed with what the newer one says: the
-    newer enclave itself has to tell what became of the mail (:mod:`pmap.freshness`: no fork joins another unseen).
+    newer enclave itself has to tell what became of the mail: no fork joins another unseen. An enclave that keeps no
+    state has no forks, and nothing to tell.
     """
-    return state.session is not None and state.session.id != keys.id
+    return state.session is not None and state.session.id != keys.id and pin_of(state).persistent
 
 
 def settle_by(state: ClientState, stream: Stream, answer: Answer) -> Steps[Settled]:

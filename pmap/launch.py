@@ -147,7 +147,7 @@ def author_code(doing: str, code: Callable[[], _Made]) -> _Made:
                 where = f" ({frame.filename}, line {frame.lineno})"
                 break
         if isinstance(error, ModuleNotFoundError) and not where:
-            where = f" (looked in {', '.join(entry or os.getcwd() for entry in sys.path)})"
+            where = f" (looked in {sys.path[0] or os.getcwd()} and {len(sys.path) - 1} more folders of sys.path)"
         raise InvalidInput(f"{doing}: {type(error).__name__}: {error}{where}") from error
 
 

@@ -78,5 +78,5 @@ def test_the_core_answers_rounds(tmp_path: Path) -> None:
 
 
 def test_what_a_child_says_last_is_told_when_it_fails() -> None:
-    with pytest.raises(RuntimeError, match="ended with exit code 1:\n(.|\n)*ValueError"):
+    with pytest.raises(RuntimeError, match=r"ended with exit code 1:\n(.|\n)*ValueError"):
         run_once("benchmarks.mail_core", "one argument only")

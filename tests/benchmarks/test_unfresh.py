@@ -63,13 +63,12 @@ def test_without_freshness_nothing_is_checked_hashed_or_signed(
 
 
 def test_importing_the_switch_throws_nothing() -> None:
+    import benchmarks.unfresh  # noqa: F401
     from pmap.core import EnclaveCore
     from pmap.freshness import Evidence
     from pmap.history import Frontier
     from pmap.log import leaf_hash
     from pmap.runtime import Runtime, resolve
-
-    import benchmarks.unfresh  # noqa: F401
 
     for part in (EnclaveCore.checkpoint.fget, Evidence.check_stream, Frontier, leaf_hash, Runtime.save_client, resolve):
         assert part is not None

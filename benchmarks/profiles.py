@@ -1,6 +1,6 @@
 """Where the time goes: the functions that take most of it themselves, for what stands behind some of the figures.
 
-cProfile makes calls of Python functions look more expensive than they are, and knows nothing of what a process waits for.
+cProfile makes calls of Python functions look more expensive than they are; time includes waiting for the disk.
 """
 
 from __future__ import annotations
@@ -40,10 +40,15 @@ def _puts(count: int, commits: int) -> Iterator[Work]:
     with _embedded() as ours:
         value, keys = values(), names(PEER_COUNT)
         batches = [[(key, value()) for key in keys[at : at + count]] for at in range(0, count * commits, count)]
-        if count == 1:
-            yield lambda: [ours.put(*batch[0]) for batch in batches]
-        else:
-            yield lambda: [ours.put_all(batch) for batch in batches]
+
+        def work() -> None:
+            for batch in batches:
+                if count == 1:
+                    ours.put(*batch[0])
+                else:
+                    ours.put_all(batch)
+
+        yield work
 
 
 @contextmanager
