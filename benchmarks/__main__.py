@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure this store beside raw LMDB, LMDB with AES-GCM per value, SQLCipher, SQLite, RocksDB,"
-        " LevelDB and whole-map sealing. Without options: everything (a quarter of an hour), then the plots and tables"
+        " LevelDB and whole-map sealing. Without options: everything (about 20 minutes), then the plots and tables"
         " of docs/performance.md.",
     )
     parser.add_argument("--quick", action="store_true", help="the figures with a bound only, in under 50 seconds")
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             _write(options.json, found["figures"])
         if options.quick or options.only:
             return 0
+        found["profiles"] = _profiles(found["figures"])
         _write(RESULTS, found)
     from benchmarks.plots import draw_all
     from benchmarks.report import write_report
@@ -85,6 +86,13 @@ def measure(only: list[str] | None, *, quick: bool) -> dict[str, Any]:
         "figures": results.figures_json(),
         "curves": results.curves,
     }
+
+
+def _profiles(figures: dict[str, Any]) -> dict[str, list[str]]:
+    """Of what was missed: where the time goes."""
+    from benchmarks.profiles import SUBJECTS, top_functions
+
+    return {name: top_functions(name) for name, found in figures.items() if not found["holds"] and name in SUBJECTS}
 
 
 def _write(path: Path, content: object) -> None:

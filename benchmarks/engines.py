@@ -46,6 +46,16 @@ class Lmdb:
         get: Get = self._transaction().get
         return get
 
+    def current_reader(self) -> Get:
+        """Reads that always see the newest commit, as ours do: a transaction for each."""
+        begin = self._environment.begin
+
+        def read(key: Any) -> bytes | None:
+            with begin() as transaction:
+                return transaction.get(key)
+
+        return read
+
     def pairs(self) -> Iterable[Any]:
         return self._transaction().cursor()  # type: ignore[no-any-return]
 

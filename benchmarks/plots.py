@@ -121,7 +121,7 @@ def _bars(axes: Axes, groups: dict[str, dict[str, float]], unit: str) -> None:
     axes.set_xticks([place + 0.425 - width / 2 for place in range(len(groups))], list(groups))
     axes.set_ylabel(unit)
     axes.grid(axis="x", visible=False)
-    axes.legend(fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.28), borderaxespad=0)
+    axes.legend(fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0)
 
 
 def _mail(axes: Axes, curves: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "peers": "\n\n".join(_peers(int(count), rates) for count, rates in sorted(curves["peers"].items(), key=_count)),
         "ycsb": _table(["", *curves["ycsb"]], _contender_rows(curves["ycsb"])),
         "mail": _mail(curves["mail"]),
+        "profiles": _profiles(results["profiles"]),
         "restart": _restart(curves["large"]["restart_mib_s"]),
     }
 
@@ -106,6 +107,10 @@ def _mail(curves: dict[str, Any]) -> str:
         for kind, found in curves[clients].items():
             rows.append([clients, kind, *(_number(found[what]) for what in ("mails_per_s", "p50_ms", "p99_ms"))])
     return _table(["clients", "", "mails/s", "median, ms", "99 %, ms"], rows)
+
+
+def _profiles(profiles: dict[str, list[str]]) -> str:
+    return "\n\n".join(f"`{name}`:\n\n```text\n" + "\n".join(lines) + "\n```" for name, lines in profiles.items())
 
 
 def _restart(rows: list[dict[str, Any]]) -> str:

@@ -55,8 +55,8 @@ QUICK: Final = Scale(
     space_cycles=1,
 )
 FULL: Final = Scale(
-    rounds=15,
-    round_seconds=0.25,
+    rounds=11,
+    round_seconds=0.2,
     peer_counts=(20_000, 1_000_000),
     every_peer=True,
     ycsb_steps=2_000,
@@ -64,8 +64,8 @@ FULL: Final = Scale(
     restarts=3,
     restart_mib=(1, 4, 16, 64, 256, 1024),
     clients=(1, 64),
-    mail_rounds=15,
-    mail_seconds=1.0,
+    mail_rounds=9,
+    mail_seconds=0.6,
     space_entries=20_000,
     space_cycles=3,
 )

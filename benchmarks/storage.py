@@ -11,6 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.engines import Get, Lmdb
 from benchmarks.measure import Figure, Round, Series, cpu_rate, figure, interleave, medians, quotients
 from benchmarks.peers import AES_GCM, CONTENDERS, FULL, LMDB, OURS, SQLCIPHER, Contender, available, make
 from benchmarks.scale import PEER_COUNT, Scale
@@ -35,6 +36,7 @@ COMPARED: Final[dict[str, tuple[str, str, str]]] = {
     "whole_map_speedup": ("whole map", OURS, FULL),
 }
 """Of each figure the kind of work, and whose rate stands over whose."""
+LMDB_EACH: Final = "LMDB, a transaction for each get"
 KINDS: Final = ("commit1", "commit50", "commit1000", "get", "scan", "whole map")
 _MOST_WHOLE_MAP_ROUNDS: Final = 5
 _MOST_WHOLE_MAP_ENTRIES: Final = 100_000
@@ -79,6 +81,8 @@ def compare(count: int, needed: Mapping[str, Collection[str]], scale: Scale) -> 
         for kind, contenders in wanted.items():
             rounds = min(scale.rounds, _MOST_WHOLE_MAP_ROUNDS) if kind == "whole map" else scale.rounds
             work = {name: _round(kind, made[name], keys, scale.round_seconds) for name in contenders if name in made}
+            if kind == "get" and isinstance(lmdb := made.get(LMDB), Lmdb):
+                work[LMDB_EACH] = _getting(lmdb, lmdb.current_reader, keys, scale.round_seconds)
             kinds[kind] = interleave(work, rounds)
         return kinds
 
@@ -90,20 +94,23 @@ def _contenders(kind: str, needed: Collection[str], every: Collection[str], scal
 
 
 def open_loaded(folder: Path, wanted: Iterable[str], keys: list[str], stack: ExitStack) -> Made:
-    """A store of each kind with all of ``keys``, closed with the stack."""
+    """A store of each kind with all of ``keys``, closed with the stack.
+
+    They are loaded in order, which leaves every kind of tree at its densest.
+    """
     made: Made = {}
-    value = values()
+    value, ordered = values(), sorted(keys)
     for number, name in enumerate(wanted):
         made[name] = contender = stack.enter_context(closing(make(name, folder / str(number))))
         for start in range(0, len(keys), LOAD_PUTS):
-            contender.put_all([(contender.key(key), value()) for key in keys[start : start + LOAD_PUTS]])
+            contender.put_all([(contender.key(key), value()) for key in ordered[start : start + LOAD_PUTS]])
     return made
 
 
 def _round(kind: str, contender: Contender, names_: list[str], seconds: float) -> Round:
     match kind:
         case "get":
-            return _getting(contender, names_, seconds)
+            return _getting(contender, contender.reader, names_, seconds)
         case "scan":
             return _scanning(contender, len(names_))
         case "whole map":
@@ -133,13 +140,13 @@ def _committing(contender: Contender, names_: list[str], puts: int, seconds: flo
     return lambda: rate_for(seconds, step)
 
 
-def _getting(contender: Contender, names_: list[str], seconds: float) -> Round:
+def _getting(contender: Contender, reader: Callable[[], Get], names_: list[str], seconds: float) -> Round:
     """Gets of random keys, per second of CPU."""
     source = random.Random(5)
     keys = [contender.key(source.choice(names_)) for _ in range(_READS)]
 
     def work() -> int:
-        get = contender.reader()
+        get = reader()
         done, deadline = 0, time.perf_counter() + seconds
         while done == 0 or time.perf_counter() < deadline:
             for key in keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from benchmarks.engines import Get
 from benchmarks.measure import Round, interleave, medians, rate
 from benchmarks.peers import CONTENDERS, FULL, Contender, available
 from benchmarks.scale import PEER_COUNT, Scale
@@ -44,15 +45,14 @@ def working(contender: Contender, mix: Mix, keys: list[str], scale: Scale) -> Ro
 
 def carry_out(contender: Contender, steps: list[tuple[str, Any, int]], value: Any) -> int:
     """Do the operations in order; returns how many."""
+    get: Get | None = None  # the reader is good until the next write
     for what, key, length in steps:
-        match what:
-            case "read":
-                contender.reader()(key)
-            case "update" | "insert":
-                contender.put(key, value())
-            case "modify":
-                contender.reader()(key)
-                contender.put(key, value())
-            case "scan":
-                contender.scan(key, length)
+        if what == "scan":
+            contender.scan(key, length)
+        if what in ("read", "modify"):
+            get = get or contender.reader()
+            get(key)
+        if what in ("update", "insert", "modify"):
+            contender.put(key, value())
+            get = None
     return len(steps)

@@ -1,18 +1,17 @@
 """Every rule by which a client believes what a host hands it, in one place, without I/O.
 
 1. An answer opens with the secret of the session that its mail was sealed for: nobody but the attested enclave made it.
-2. It names the very envelope that it answers (or an earlier one with the same mail). So an old reply, the same reply
-   again, and the reply to somebody else's mail are no answer.
+2. It names the very envelope that it answers. So an old reply, the same reply again, and the reply to somebody
+   else's mail are no answer.
 3. Its topic, number and kind are those of the mail.
-4. A refusal counts only for the newest envelope: an earlier one may rightly have been refused.
-5. An enclave that keeps state answers with a checkpoint. It is later than the evidence of its stream, and
+4. An enclave that keeps state answers with a checkpoint. It is later than the evidence of its stream, and
    agrees with the highest checkpoint of its size. (Its signature is checked where it travels on alone: in a
    welcome, an invite, a comparison. In a reply the enclave itself vouches for it.)
-6. A reply that is fetched after a RECOVER has the digest that the enclave named.
-7. Mails to the inbox are taken in the order of their numbers, each once; what comes after a missing one waits.
-8. An alarm is believed if it verifies with the pinned key; one that does not is left out of the error.
+5. A reply that is fetched after a RECOVER has the digest that the enclave named.
+6. Mails to the inbox are taken in the order of their numbers, each once; what comes after a missing one waits.
+7. An alarm is believed if it verifies with the pinned key; one that does not is left out of the error.
 
-What fails 1 to 4 is no answer at all (:class:`Malformed`, :class:`ReplayRefused`): the mail's outcome stays open.
+What fails 1 to 3 is no answer at all (:class:`Malformed`, :class:`ReplayRefused`): the mail's outcome stays open.
 """
 
 from __future__ import annotations
@@ -47,22 +46,19 @@ _EXPECTED = {
 }
 
 
-def open_answer(untrusted: bytes, keys: SessionKeys, pin: Pin, newest: bytes, earlier: tuple[bytes, ...] = ()) -> Reply:
-    """Rules 1, 2 and 4; ``newest`` and ``earlier`` are request ids.
-
-    Raises :class:`Malformed` and :class:`ReplayRefused`.
-    """
+def open_answer(untrusted: bytes, keys: SessionKeys, pin: Pin, request: bytes) -> Reply:
+    """Rules 1 and 2; ``request`` is the envelope's id. Raises :class:`Malformed` and :class:`ReplayRefused`."""
     try:
         reply = open_reply(untrusted, keys.secret, pin.store_id)
     except Unauthentic as error:
         raise Malformed("the host's answer was not made by the enclave for this session") from error
-    if reply.in_reply_to != newest and (reply.in_reply_to not in earlier or reply.outcome is Outcome.REFUSED):
+    if reply.in_reply_to != request:
         raise ReplayRefused("the host answered with what the enclave said to another mail")
     return reply
 
 
 def check_answer(reply: Reply, request: Request, stream: Stream, state: ClientState) -> None:
-    """Rules 3 and 5. Raises :class:`Malformed`, :class:`RollbackDetected` and :class:`ForkDetected`."""
+    """Rules 3 and 4. Raises :class:`Malformed`, :class:`RollbackDetected` and :class:`ForkDetected`."""
     if not _fits(reply, request):
         raise Malformed("the enclave answered something that does not fit the mail")
     if reply.outcome is not Outcome.REFUSED:
@@ -75,7 +71,7 @@ def _fits(reply: Reply, request: Request) -> bool:
 
 
 def check_checkpoint(reply: Reply, evidence: Checkpoint | None, state: ClientState) -> None:
-    """Rule 5. Raises :class:`Malformed`, :class:`RollbackDetected` and :class:`ForkDetected`."""
+    """Rule 4. Raises :class:`Malformed`, :class:`RollbackDetected` and :class:`ForkDetected`."""
     checkpoint = reply.checkpoint
     if (checkpoint is not None) is not pin_of(state).persistent:
         raise Malformed("an enclave that keeps state answers with a checkpoint, and no other does")
@@ -146,10 +142,10 @@ def decode_recovered(reply: Reply) -> tuple[Outcome, bytes]:
 def find_reply(
     untrusted_messages: Iterable[bytes], pending: Pending, pin: Pin, digest: bytes | None = None
 ) -> Reply | None:
-    """The reply to a pending mail among what waited at its session's address. Rules 1, 2, 3 and 6."""
+    """The reply to a pending mail among what waited at its session's address. Rules 1, 2, 3 and 5."""
     for untrusted in untrusted_messages:
         try:
-            reply = open_answer(untrusted, pending.keys, pin, pending.id, pending.earlier)
+            reply = open_answer(untrusted, pending.keys, pin, pending.id)
         except (Malformed, ReplayRefused):
             continue
         if reply.outcome is Outcome.REFUSED or not _fits(reply, pending.request):
@@ -163,7 +159,7 @@ def find_reply(
 
 
 def take_inbox(state: ClientState, keys: SessionKeys, untrusted_messages: Iterable[bytes]) -> int:
-    """Rule 7. Returns how many new mails were taken; raises nothing."""
+    """Rule 6. Returns how many new mails were taken; raises nothing."""
     waiting: dict[int, Reply] = {}
     for untrusted in untrusted_messages:
         try:
@@ -187,7 +183,7 @@ def take_inbox(state: ClientState, keys: SessionKeys, untrusted_messages: Iterab
 
 
 def refusal_of(state: ClientState, reply: Reply) -> PmapError:
-    """The error that a refusal says, its alarm verified (rule 8); rollback and fork are remembered with it.
+    """The error that a refusal says, its alarm verified (rule 7); rollback and fork are remembered with it.
 
     Raises :class:`Malformed`.
     """

@@ -16,7 +16,6 @@ from client.handshake import NO_ANSWER, Handshake
 from client.recovery import (
     Recovery,
     Settled,
-    is_outdated,
     next_wait,
     outcome_unknown,
     pending_of,
@@ -126,42 +125,31 @@ class Courier:
 
     # --- delivering --------------------------------------------------------------------------------------
 
-    def _seal(
-        self, stream: Stream, kind: RequestKind, topic: str, body: bytes, keys: SessionKeys, *earlier: bytes
-    ) -> None:
+    def _seal(self, stream: Stream, kind: RequestKind, topic: str, body: bytes, keys: SessionKeys) -> None:
         state = self._state
         request = Request(kind, topic, stream.sequence, stream.evidence, state.highest, state.inbox_next, body)
         envelope = seal_request(request, keys.id, keys.secret, self._randomness, self._padding)
-        stream.pending = Pending(request, envelope, keys, earlier)
+        stream.pending = Pending(request, envelope, keys)
 
     def _deliver(self, stream: Stream) -> Steps[Settled]:
         """Send the pending envelope until an answer comes.
 
         The mail is still pending after :class:`ReplayRefused`, :class:`OutcomeUnknown` and what is only said.
         """
-        state, delays = self._state, iter(self._delays)
+        state, pending, delays = self._state, pending_of(stream), iter(self._delays)
         while True:
-            pending = pending_of(stream)
-            request = pending.request
             try:
                 untrusted = yield Deliver(pending.envelope)
-                answer = open_answer(untrusted, pending.keys, pin_of(state), pending.id, pending.earlier)
-                check_answer(answer, request, stream, state)
+                answer = open_answer(untrusted, pending.keys, pin_of(state), pending.id)
+                check_answer(answer, pending.request, stream, state)
             except NO_ANSWER as error:
-                yield next_wait(delays, request.topic, error)
+                yield next_wait(delays, pending.request.topic, error)
                 continue
             if superseded(state, pending.keys):
                 raise SessionUnknown("a newer session was opened meanwhile: the enclave behind it has to tell")
             if answer.outcome is not Outcome.REFUSED:
                 return (yield from settle_by(state, stream, answer))
             refusal = yield from refusal_by(state, answer)
-            if is_outdated(state, refusal, request.highest):
-                # The same mail, number and session: if the first envelope was executed after all, its reply comes.
-                self._seal(
-                    stream, request.kind, request.topic, request.body, pending.keys, *pending.earlier, pending.id
-                )
-                yield Save(durable=True)
-                continue
             # Not after EvidenceUnproven: with the host's proof, the same bytes can be executed yet.
             if not isinstance(refusal, ReplayRefused | RollbackDetected | ForkDetected | EvidenceUnproven):
                 stream.pending = None

@@ -156,7 +156,8 @@ class Handshake:
             error = refusal_of(state, reply)
             if state.verdict is not None:
                 yield Save(durable=True)
-            if isinstance(error, ClientStale | EvidenceUnproven) and has_moved_on(state, shown):
+            # Mails on their way in the last session may have shown newer evidence to the enclave before this arrived.
+            if isinstance(error, ClientStale | EvidenceUnproven) and state.highest != shown:
                 return False
             raise error
         self._accept_welcome(reply, keys, shown)
@@ -185,16 +186,6 @@ class Handshake:
                     stream.sequence = 0
         accept_welcome(state, reply)
         raise_highest(state, reply.checkpoint)
-
-
-def has_moved_on(state: ClientState, shown: Checkpoint | None) -> bool:
-    """Whether the highest evidence is a later one than what was shown.
-
-    Mails of several streams overtake each other, so the enclave may have seen the later one first, and takes
-    the earlier for that of a client which was restored from a backup. Showing the later one settles it.
-    """
-    highest = state.highest
-    return highest is not None and (shown is None or shown.size < highest.size)
 
 
 def _named(pin: Pin) -> str:

@@ -21,14 +21,11 @@ from client.acceptance import (
     refusal_of,
 )
 from client.effects import Deliver, PollMail, Renew, Save, Steps, Wait
-from client.handshake import NO_ANSWER, ONLY_SAID, Handshake, has_moved_on
+from client.handshake import NO_ANSWER, ONLY_SAID, Handshake
 from client.reply import Receipt
 from client.state import ClientState, Pending, SessionKeys, Stream
-from wire.checkpoint import Checkpoint
 from wire.crypto import Randomness
 from wire.errors import (
-    ClientStale,
-    EvidenceUnproven,
     LimitExceeded,
     OutcomeUnknown,
     PmapError,
@@ -149,8 +146,6 @@ class Recovery:
             if answer.outcome is not Outcome.REFUSED:
                 return answer
             refusal = yield from refusal_by(state, answer)
-            if is_outdated(state, refusal, request.highest):
-                continue
             if isinstance(refusal, LimitExceeded):
                 stream.pending = None  # there is no such stream, so nothing was executed on it
                 yield Save(durable=False)
@@ -201,11 +196,6 @@ def refusal_by(state: ClientState, answer: Answer) -> Steps[PmapError]:
     if state.verdict is not None:
         yield Save(durable=True)
     return error
-
-
-def is_outdated(state: ClientState, refusal: PmapError, shown: Checkpoint | None) -> bool:
-    """Whether the enclave only missed newer evidence, which this client has."""
-    return isinstance(refusal, ClientStale | EvidenceUnproven) and has_moved_on(state, shown)
 
 
 def next_wait(delays: Iterator[float], topic: str, why: PmapError) -> Wait:

@@ -44,16 +44,11 @@ class SessionKeys:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A mail whose outcome is open: what was sent, how it was sealed, and under which session.
-
-    ``earlier``: the request ids of earlier envelopes with this very mail (sealed anew with newer evidence); a reply
-    to one of them is a reply to it.
-    """
+    """A mail whose outcome is open: what was sent, how it was sealed, and under which session."""
 
     request: Request
     envelope: bytes = field(repr=False)
     keys: SessionKeys
-    earlier: tuple[bytes, ...] = ()
 
     @property
     def id(self) -> bytes:
@@ -161,7 +156,7 @@ def _encode_keys(keys: SessionKeys) -> list[Any]:
 def _encode_stream(topic: str, stream: Stream) -> list[Any]:
     pending = stream.pending
     # What was sealed can be read from the envelope, so it is not written a second time.
-    kept = None if pending is None else [pending.envelope, _encode_keys(pending.keys), list(pending.earlier)]
+    kept = None if pending is None else [pending.envelope, _encode_keys(pending.keys)]
     return [topic, stream.sequence, _encode_checkpoint(stream.evidence), kept]
 
 
@@ -222,13 +217,12 @@ def _decode_stream(state: ClientState, store_id: bytes, fields: Any) -> None:
         raise Malformed("a topic stands there twice")
     stream = Stream(_counter(sequence), _decode_checkpoint(store_id, evidence))
     if kept is not None:
-        envelope, keys, earlier = expect(kept, bytes, list, list)
+        envelope, keys = expect(kept, bytes, list)
         session = _decode_keys(keys)
         request = open_request(envelope, session.secret, store_id)
         if request.kind is RequestKind.RECOVER or (request.topic, request.sequence) != (topic, stream.sequence):
             raise Malformed("a pending mail that belongs to another place")
-        ids = tuple(_exactly(one, HASH_BYTES) for one in earlier)
-        stream.pending = Pending(request, envelope, session, ids)
+        stream.pending = Pending(request, envelope, session)
     if stream.unused:
         raise Malformed("a topic about which there is nothing to remember")
     state.streams[topic] = stream

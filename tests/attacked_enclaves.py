@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pmap import Enclave, Mail, Rejected
+from wire.padding import at_least
 
 
 class Ledger(Enclave):
@@ -62,6 +63,34 @@ class Forgetful(Enclave):
 
     def receive_mail(self, mail: Mail) -> bytes | None:
         return b"done " + mail.body
+
+
+class Weaker(Ledger):
+    """The same code under another setting: records that show more of what is written."""
+
+    max_persistent_map_size = "128k"
+
+
+class Roomy(Ledger):
+    """Has room for 2,000 values of 10 KiB."""
+
+    max_persistent_map_size = "32m"
+
+    def receive_mail(self, mail: Mail) -> bytes | None:
+        word, _, rest = mail.body.decode().partition(" ")
+        key, _, value = rest.partition(" ")
+        if word == "fill":
+            self.map[key] = bytes(int(value))
+            return b"filled"
+        if word == "count":
+            return str(len(self.map)).encode()
+        return str(len(self.map.get(key, b""))).encode()
+
+
+class Veiled(Ledger):
+    """All its short replies look alike."""
+
+    reply_padding = staticmethod(at_least(1024))
 
 
 class Voted(Ledger):

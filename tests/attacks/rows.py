@@ -236,7 +236,7 @@ def number_of(test: str) -> str:
     return test.removeprefix("test_row_").split("_")[0].lstrip("0")
 
 
-def tests() -> dict[str, list[str]]:
+def find_tests() -> dict[str, list[str]]:
     """Row -> its tests, as ``file::name`` from the project's root."""
     found: dict[str, list[str]] = {}
     for path in sorted(HERE.glob("test_*.py")):

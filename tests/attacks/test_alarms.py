@@ -92,7 +92,7 @@ def test_row_66_a_forged_stable_size(host: MaliciousHost, attack: Attack) -> Non
         def forge(envelope: bytes, forward: Callable[[bytes], bytes], at: int = at) -> bytes:
             return flip_byte(forward(envelope), at)
 
-        with host.answering(forge):
+        with host.answering(forge), host.polling(lambda messages: [flip_byte(one, -1) for one in messages]):
             attack.refused_by_client(host, lambda: alice.send(b"add x 1"), OutcomeUnknown)
         alice.recover()
     assert alice.send(b"get x").payload == b"10" and alice.verdict is None

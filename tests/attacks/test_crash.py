@@ -92,27 +92,35 @@ def test_row_74_a_handler_that_raises_after_it_changed_the_state(
     attack.saw("state equal")
 
 
+class Restarting:
+    """Restarts the enclave around the mails that come: before the second, and after the third was processed."""
+
+    def __init__(self, host: MaliciousHost) -> None:
+        self.host = host
+        self.count = 0
+
+    def __call__(self, envelope: bytes, forward: Callable[[bytes], bytes]) -> bytes:
+        if envelope_kind(envelope) is EnvelopeKind.MAIL:
+            self.count += 1
+            if self.count == 3:
+                forward(envelope)
+            if self.count in (2, 3):
+                self.host.restart()
+        return forward(envelope)
+
+
 def test_row_75_two_restarts_during_recover(host: MaliciousHost, alice: EnclaveClient, attack: Attack) -> None:
+    alice.close()
+    alice = host.client("alice", retry_delays=(0.0,) * 6)
     for was_executed in (True, False):
         total = int(alice.send(b"get x").payload or b"")
         with host.dropping("reply" if was_executed else "request"):
             send_unheard(alice, b"add x 10")
         host.restart()
-        restarts: list[bytes] = []
-
-        def restart_twice(envelope: bytes, forward: Callable[[bytes], bytes]) -> bytes:
-            if envelope_kind(envelope) is EnvelopeKind.MAIL and len(restarts) < 2:
-                restarts.append(envelope)
-                if len(restarts) == 1:
-                    host.restart()  # before it is answered
-                else:
-                    forward(envelope)
-                    host.restart()  # after it was
-            return forward(envelope)
-
-        with host.answering(restart_twice):
+        mails = Restarting(host)
+        with host.answering(mails), host.polling(lambda messages: [], times=1):
             (resolved,) = alice.recover()
-        assert len(restarts) == 2 and resolved.fate is Fate.EXECUTED
+        assert mails.count > 3 and resolved.fate is Fate.EXECUTED
         assert alice.send(b"get x").payload == str(total + 10).encode()
     assert alice.verdict is None
     attack.saw("ok")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adversarial_host import AdversarialHost, connect, executed
 
 from client import (
     AttestationError,
+    EnclaveClient,
     Fate,
     HostUnavailable,
     OutcomeUnknown,
@@ -272,6 +274,64 @@ def test_a_client_killed_around_a_send_knows_what_became_of_it(
             assert resolved[0].reply is not None and resolved[0].reply.payload == b"done 25"
         assert again.send(b"after").payload == b"done after"
     assert executed == [b"before", *([b"25"] if point else []), b"after"]
+
+
+def watch_what_leaves(client: EnclaveClient, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every envelope that leaves for the first time; the whole state must have been made durable just before."""
+    perform, state = client._driver._perform, client._session.state
+    durable: list[bytes] = []
+    left: list[bytes] = []
+
+    def checked(effect: Any) -> Any:
+        if isinstance(effect, Deliver) and effect.envelope not in left:
+            assert durable and durable[-1] == state.encode(), "an envelope leaves that is not written down"
+            left.append(effect.envelope)
+        result = perform(effect)
+        if effect == Save(durable=True):
+            durable.append(state.encode())
+        return result
+
+    monkeypatch.setattr(client._driver, "_perform", checked)
+    return left
+
+
+def test_nothing_leaves_before_all_that_it_shows_is_durable(
+    host: AdversarialHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(host, state=tmp_path / "s") as client:
+        left = watch_what_leaves(client, monkeypatch)
+        client.send(b"a", topic="a")
+        client.send(b"b", topic="b")
+
+        def overtake(envelope: bytes) -> bytes:
+            host.tamper = host.honest
+            client.send(b"b overtakes", topic="b")
+            client.send(b"b again", topic="b")
+            return host.honest(envelope)
+
+        host.tamper = overtake
+        client.send(b"overtaken", topic="a")
+        host.tamper_poll = lambda messages: []
+        host.lose_reply(then=host.restart)
+        with pytest.raises(ReplyWithheld):
+            client.send(b"recovered", topic="a")
+        host.tamper_poll = lambda messages: messages
+        client.poll()
+    kinds = [envelope_kind(envelope) for envelope in left]
+    assert kinds.count(EnvelopeKind.HELLO) == 2
+    # a, b, the overtaken one, two that overtake it, the recovered one, and the question about it
+    assert kinds.count(EnvelopeKind.MAIL) == 7
+
+
+def test_a_durable_save_is_not_satisfied_by_one_that_is_not(host: AdversarialHost, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with connect(host, state=path) as client:
+        client.send(b"one")
+        driver = client._driver
+        before = path.read_bytes()
+        driver._saved = driver._wanted + 5  # other threads have saved meanwhile, but only what they received
+        driver._save(durable=True)
+        assert path.read_bytes() != before
 
 
 def test_a_power_cut_may_take_back_what_was_written_after_a_receive(host: AdversarialHost, tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ def streams(draw: st.DrawFn, topic: str) -> Stream:
         kind = draw(st.sampled_from([RequestKind.MAIL, RequestKind.HEARTBEAT]))
         request = Request(kind, topic, sequence, evidence, draw(checkpoints), draw(counters), draw(st.binary()))
         envelope = seal_request(request, session.id, session.secret, system_randomness)
-        earlier = tuple(draw(st.lists(st.binary(min_size=32, max_size=32), max_size=2)))
-        pending = Pending(request, envelope, session, earlier)
+        pending = Pending(request, envelope, session)
     elif sequence == 0 and evidence is None:
         sequence = 1  # else there is nothing to remember
     return Stream(sequence, evidence, pending)

@@ -123,6 +123,35 @@ def test_other_clients_are_told_of_the_quarantine_with_the_same_alarm(host: Adve
     assert told.value.alarm == proved.value.alarm is not None
 
 
+def test_a_quarantine_under_a_running_client_leaves_its_mails_outcome_open(
+    host: AdversarialHost, tmp_path: Path
+) -> None:
+    with connect(host, state=tmp_path / "alice") as alice, connect(host, state=tmp_path / "bob") as bob:
+        alice.send(b"a")
+        bob.send(b"b")
+        copy = host.keep_copy()
+        for _ in range(5):
+            bob.send(b"only bob knows")
+        host.roll_back(copy)
+        alice.send(b"alice cannot know")
+
+        def bob_finds_out(envelope: bytes) -> bytes:
+            host.tamper = host.honest
+            with pytest.raises(RollbackDetected):
+                bob.send(b"x")
+            return host.honest(envelope)
+
+        host.tamper = bob_finds_out
+        executed.clear()
+        with pytest.raises(RollbackDetected) as told:
+            alice.send(b"y")
+        assert told.value.alarm is not None and told.value.alarm == bob.verdict.alarm  # type: ignore[union-attr]
+        assert alice._session.pending_topics == ["default"], "an earlier copy of it could have been executed"
+    with connect(host, state=tmp_path / "alice") as alice:
+        assert isinstance(alice.verdict, RollbackDetected)
+    assert executed == []
+
+
 def test_by_explicit_choice_a_client_goes_on_after_a_rollback(host: AdversarialHost, tmp_path: Path) -> None:
     roll_back_behind(host, tmp_path / "alice")
     clean = tmp_path / "clean"
