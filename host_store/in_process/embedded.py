@@ -201,7 +201,8 @@ def _found(store: Store, key: bytes, settings: LogSettings, randomness: Randomne
     with log.entries.transaction():
         log.entries.put(META + b"created", b"\x01")
     first = log.commit()
-    store.create(keyring.seal(key, randomness), first.record, first.leaf)
+    store.create(keyring.seal(key, randomness))
+    store.append(first.n, first.record, first.leaf, trim=first.tail)
     return log
 
 
