@@ -46,13 +46,13 @@ class Calls:
         self._mounts = mounts
         self._sync = sync
         self.files: Final = OpenFiles()
-        self._attached: list[Attachment] = []
+        self.attached: Final[list[Attachment]] = []
 
     # --- transactions: pmap.entries.Participant ---
 
     def settle(self) -> None:
         """The transaction is about to commit: write what open files and databases hold back, or raise."""
-        for attached in list(self._attached):
+        for attached in self.attached:
             attached.settle()
         self.files.settle()
 
@@ -66,18 +66,17 @@ class Calls:
         self.files.forget()
         for volume in self._mounts.volumes:
             volume.follow_abort()
-        attached, self._attached = self._attached, []
-        for one in attached:
-            one.discard()
+        for attached in self.attached:
+            attached.discard()
 
-    def attach(self, one: Attachment) -> None:
-        """Have ``one`` follow the transactions, until :meth:`detach` or an abort."""
-        self._attached.append(one)
-
-    def detach(self, one: Attachment) -> None:
-        """End :meth:`attach`; again is fine."""
-        if one in self._attached:
-            self._attached.remove(one)
+    def close(self) -> None:
+        """Write what files and databases hold back and let go of them: the end of the store's use."""
+        try:
+            for attached in self.attached:
+                attached.settle()
+            self.files.settle()
+        finally:
+            self.aborted()
 
     # --- opening ---
 

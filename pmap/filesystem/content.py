@@ -7,6 +7,7 @@ its file was written to, so a small file costs what it holds; the rest of a bloc
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Mapping
 
 from pmap.filesystem.layout import BLOCK_KEY_BYTES, BLOCKS, INODE_BYTES, Inode, number
 from pmap.filesystem.volume import REMOVED_BLOCK_BYTES, Volume, os_error
@@ -113,6 +114,32 @@ def truncate(volume: Volume, inode: Inode, size: int) -> None:
             if block is not None and len(block) > rest:
                 # What is cut off must not come back when the file grows again.
                 volume.entries.put(key, block[:rest])
+    inode.size = size
+    inode.mtime = inode.ctime = volume.clock()
+    volume.save(inode)
+
+
+def new_blocks(volume: Volume, inode: Inode, indexes: Iterable[int]) -> int:
+    """How many of these blocks would take space that is not yet taken."""
+    live, prefix = volume.live, BLOCKS + number(inode.number)
+    return sum(prefix + number(index) not in live for index in indexes)
+
+
+def put_blocks(volume: Volume, inode: Inode, blocks: Mapping[int, bytes], size: int) -> None:
+    """Write whole blocks (number -> 4096 bytes) and set the file's size, which lies behind them all: all of it or nothing.
+    Inside :meth:`Volume.writing`.
+
+    Raises ``OSError``: ENOSPC, EDQUOT if the transaction is too large.
+    """
+    volume.check_room(len(blocks) * _WRITTEN_BLOCK_BYTES + _WRITTEN_INODE_BYTES)
+    added = new_blocks(volume, inode, blocks)
+    if added > volume.free_blocks:
+        raise os_error(errno.ENOSPC)
+    put, prefix = volume.entries.put, BLOCKS + number(inode.number)
+    for index, block in blocks.items():
+        put(prefix + number(index), block)
+    volume.count_blocks(added)
+    inode.blocks += added
     inode.size = size
     inode.mtime = inode.ctime = volume.clock()
     volume.save(inode)

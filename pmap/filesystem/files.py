@@ -12,6 +12,7 @@ import gc
 import io
 import os
 import threading
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
@@ -118,9 +119,18 @@ class RawFile(io.RawIOBase):
     def inode(self) -> Inode:
         """The file's inode as it is now. Raises ``OSError(ESTALE)``."""
         self._check_open()
-        if self._generation != self._files.generation:
+        if self.stale:
             raise os_error(errno.ESTALE, self.name)
         return self._volume.inode(self._inode)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a transaction was undone since the file was opened."""
+        return self._generation != self._files.generation
+
+    def locked(self) -> AbstractContextManager[object]:
+        """The filesystem's lock, under which it is changed."""
+        return self._files.lock
 
     @property
     def volume(self) -> Volume:
@@ -138,7 +148,7 @@ class RawFile(io.RawIOBase):
         try:
             super().close()
         finally:
-            if self._generation == self._files.generation:
+            if not self.stale:
                 # Only counted here, because this may run inside the garbage collector: an unlinked file's content
                 # goes with the next write.
                 opened, inode = self._volume.opened, self._inode
@@ -177,7 +187,7 @@ class RawFile(io.RawIOBase):
         self._check_open()
         if not self._access.writable:
             raise io.UnsupportedOperation("File not open for writing")
-        if self._generation != self._files.generation:
+        if self.stale:
             raise os_error(errno.ESTALE, self.name)
 
     def write(self, data: Any) -> int:
