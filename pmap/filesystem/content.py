@@ -126,8 +126,9 @@ def new_blocks(volume: Volume, inode: Inode, indexes: Iterable[int]) -> int:
 
 
 def put_blocks(volume: Volume, inode: Inode, blocks: Mapping[int, bytes], size: int) -> None:
-    """Write whole blocks (number -> 4096 bytes) and set the file's size, which lies behind them all: all of it or nothing.
-    Inside :meth:`Volume.writing`.
+    """Write whole blocks (number -> 4096 bytes) and set the file's size, which lies behind them all.
+
+    All of it or nothing; inside :meth:`Volume.writing`.
 
     Raises ``OSError``: ENOSPC, EDQUOT if the transaction is too large.
     """
