@@ -21,7 +21,8 @@ from pmap.filesystem.filesystem import FileSystem
 from pmap.filesystem.modes import parse_mode
 from wire.errors import PmapError
 
-_ATTRIBUTES = ("st_mode", "st_ino", "st_nlink", "st_size", "st_atime", "st_mtime", "st_ctime", "st_blocks")
+_ATTRIBUTES = ("st_mode", "st_ino", "st_nlink", "st_size", "st_blocks")
+_TIMES = ("st_atime", "st_mtime", "st_ctime")
 _FILESYSTEM = (
     "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail", "f_namemax",
 )  # fmt: skip
@@ -29,6 +30,8 @@ _FILESYSTEM = (
 
 class FilesOperations(mfusepy.Operations):  # type: ignore[misc]  # no type information
     """FUSE's requests, carried out on a :class:`FileSystem`. One request at a time."""
+
+    use_ns = True  # times are integers, in nanoseconds
 
     def __init__(self, files: FileSystem) -> None:
         self._files = files
@@ -42,7 +45,8 @@ class FilesOperations(mfusepy.Operations):  # type: ignore[misc]  # no type info
         with _as_os_error():
             raw = self._open.get(fh or 0)
             state = self._files.stat(path) if raw is None else self._files.fstat(raw)  # type: ignore[arg-type]
-            return {name: getattr(state, name) for name in _ATTRIBUTES} | self._owner
+            times = {name: getattr(state, name + "_ns") for name in _TIMES}
+            return {name: getattr(state, name) for name in _ATTRIBUTES} | times | self._owner
 
     def readdir(self, path: str, fh: int) -> list[str]:
         with _as_os_error():
@@ -125,15 +129,15 @@ class FilesOperations(mfusepy.Operations):  # type: ignore[misc]  # no type info
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
         return _done(lambda: self._files.utime(path, ns=times))
 
-    use_ns = True
-
 
 def mount(files: FileSystem, mount_point: Path) -> None:
     """Show ``files`` at an empty directory, until it is unmounted (``fusermount3 -u``) or interrupted.
 
     Raises :class:`RuntimeError` if FUSE refuses.
     """
-    mfusepy.FUSE(FilesOperations(files), str(mount_point), foreground=True, nothreads=True, fsname="pmap", subtype="pmap")
+    mfusepy.FUSE(
+        FilesOperations(files), str(mount_point), foreground=True, nothreads=True, fsname="pmap", subtype="pmap"
+    )
 
 
 def _done(call: Callable[[], object]) -> int:

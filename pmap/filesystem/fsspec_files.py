@@ -22,7 +22,7 @@ PROTOCOL = "pmap"
 
 
 class FilesSpec(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type information
-    """One :class:`FileSystem` in fsspec's terms. Every write belongs to the transaction that is open when it happens."""
+    """One :class:`FileSystem` in fsspec's terms. A write belongs to the transaction that is open when it happens."""
 
     protocol: ClassVar[str] = PROTOCOL
     cachable = False  # an instance belongs to its files, not to its arguments' text

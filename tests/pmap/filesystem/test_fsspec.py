@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fsspec
 import pytest
 from fsspec.tests import abstract
 
 from host_store import open_store
 from pmap.filesystem.fsspec_files import FilesSpec
-from wire.errors import InvalidInput
 
 
 @pytest.fixture(scope="module")
