@@ -10,16 +10,21 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from itertools import count
 from pathlib import Path
-from typing import Any
-
-import mfusepy
+from typing import Any, Final
 
 from pmap.filesystem.files import RawFile
 from pmap.filesystem.filesystem import FileSystem
 from pmap.filesystem.modes import parse_mode
 from wire.errors import PmapError
+
+_FUSE3: Final = find_library("fuse3")
+if _FUSE3 is not None:
+    # Where version 2 is installed too, mfusepy takes that; its writes come in pages, and each write is a commit.
+    os.environ.setdefault("FUSE_LIBRARY_PATH", _FUSE3)
+import mfusepy  # noqa: E402 - the variable is read while it is imported
 
 _ATTRIBUTES = ("st_mode", "st_ino", "st_nlink", "st_size", "st_blocks")
 _TIMES = ("st_atime", "st_mtime", "st_ctime")

@@ -16,6 +16,7 @@ from pmap.filesystem.listing import DirEntry, ScandirIterator, stat_result
 from pmap.filesystem.modes import Access, parse_mode
 from pmap.filesystem.mounts import AnyPath, Mounts, Place, path_text
 from pmap.filesystem.volume import Volume, os_error
+from pmap.filesystem.wrappers import BufferedRandom, BufferedReader, BufferedWriter, TextIOWrapper
 from wire.limits import BLOCK_BYTES, KIB, MAX_NAME_BYTES
 
 READ_BUFFER_BYTES: Final = 8 * KIB
@@ -100,21 +101,19 @@ class Calls:
             return raw  # type: ignore[return-value]  # an io.RawIOBase, as the built-in open returns a FileIO
         line_buffering = buffering == 1 and access.text
         size = buffering if buffering > 1 else 0
-        buffer: io.BufferedRandom | io.BufferedWriter | io.BufferedReader
+        buffer: BufferedReader | BufferedWriter | BufferedRandom
         if not access.writable:
-            buffer = io.BufferedReader(raw, size or READ_BUFFER_BYTES)
+            buffer = BufferedReader(raw, size or READ_BUFFER_BYTES)
+        elif access.readable:
+            buffer = BufferedRandom(raw, size or RANDOM_BUFFER_BYTES)
         else:
-            if access.readable:
-                buffer = io.BufferedRandom(raw, size or RANDOM_BUFFER_BYTES)
-            else:
-                buffer = io.BufferedWriter(raw, size or WRITE_BUFFER_BYTES)
-            self.files.register(buffer)
+            buffer = BufferedWriter(raw, size or WRITE_BUFFER_BYTES)
+        self.files.wrappers.add(buffer)
         if not access.text:
             return buffer
-        text = io.TextIOWrapper(buffer, encoding or "utf-8", errors, newline, line_buffering)
+        text = TextIOWrapper(buffer, encoding or "utf-8", errors, newline, line_buffering)
         text.mode = mode  # type: ignore[misc]  # as the built-in open does
-        if access.writable:
-            self.files.register(text)
+        self.files.wrappers.add(text)
         return text
 
     def open_raw(self, path: AnyPath, access: Access) -> RawFile:

@@ -2,7 +2,7 @@
 
 A raw file holds no data of its own. What the wrappers above it hold back is written before a transaction commits, so
 that it belongs to the mail that wrote it. After an abort every file that was open is stale: it raises
-``OSError(ESTALE)``, and what its wrappers still hold goes nowhere, whenever they are closed or collected.
+``OSError(ESTALE)``, and what its wrappers held is gone (:mod:`pmap.filesystem.wrappers`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 import threading
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
-from weakref import WeakSet
 
 from pmap.filesystem import content
 from pmap.filesystem.layout import Inode
 from pmap.filesystem.modes import Access
 from pmap.filesystem.volume import Volume, os_error
+from pmap.filesystem.wrappers import Wrappers
 from wire.limits import MAX_FILE_BYTES
 
 
@@ -39,35 +39,19 @@ class OpenFiles:
         self.lock: Final = threading.RLock()
         self.generation = 0
         """Goes up with every abort; a file of another generation is stale."""
-        self._texts: WeakSet[io.TextIOWrapper] = WeakSet()
-        self._buffers: WeakSet[io.BufferedWriter | io.BufferedRandom] = WeakSet()
+        self.wrappers: Final = Wrappers()
         self._late: list[_Late] = []
-
-    def register(self, wrapper: io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom) -> None:
-        """Have :meth:`settle` flush this wrapper as long as it lives."""
-        if isinstance(wrapper, io.TextIOWrapper):
-            self._texts.add(wrapper)
-        else:
-            self._buffers.add(wrapper)
 
     def settle(self) -> None:
         """Write everything that wrappers hold back. Raises what the writes raise."""
-        # Texts first: they write into buffers.
-        for wrapper in [*self._texts, *self._buffers]:
-            try:
-                closed = wrapper.closed
-            except ValueError:  # detached: its buffer, if it has one, is in the list as well
-                continue
-            if not closed:
-                wrapper.flush()
+        self.wrappers.flush()
         self.write_late()
 
     def forget(self) -> None:
         """After an abort: every open file is stale from here on."""
         self.generation += 1
-        self._texts.clear()
-        self._buffers.clear()
         self._late.clear()
+        self.wrappers.make_stale()
 
     def postpone(self, late: _Late) -> None:
         """Keep a write for :meth:`write_late`."""
