@@ -108,7 +108,8 @@ class DatabaseFile:
         self._blocks[index] = block
 
     def xTruncate(self, size: int) -> None:
-        if not self._whole:
+        if not self._whole or self._size is None:
+            # SQLite cuts a database off after its commit, whose pages say already how long it is.
             self._raw.truncate(size)
             return
         kept, rest = divmod(size, BLOCK_BYTES)
