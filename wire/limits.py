@@ -41,8 +41,9 @@ MAX_NAME_BYTES: Final = 255
 MAX_PATH_BYTES: Final = 4096
 MAX_FILE_BYTES: Final = (1 << 63) - 1
 """Largest offset in a file: what a signed 64-bit integer can hold. Holes take no space."""
-MAX_RAW_WRITE_BYTES: Final = 16 * MIB
-"""One write call takes at most this much and says so, as write(2) does; buffered files go on with the rest."""
+MAX_RAW_WRITE_BYTES: Final = 3968 * BLOCK_BYTES
+"""One write call takes at most this much (15.5 MiB) and says so, as write(2) does; buffered files go on with the rest.
+With what entries cost it just fits into half of a record of 32 MiB."""
 MIN_INODES: Final = 64  # inodes
 """A filesystem has one inode for each block of its size, but never fewer than this."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,23 +37,21 @@ from wire.errors import (
 from wire.merkle import prove_consistency, tree_root
 from wire.sizes import parse_size
 
-_RECORDS_AT_ONCE = 1024  # records handed to the replay in one call
-
 
 class DurableLog:
     """A log and the store that keeps it: each transaction is one durable commit."""
 
-    __slots__ = ("_log", "_store", "_unstored")
+    __slots__ = ("_store", "_unstored", "log")
 
     def __init__(self, log: CommitLog, store: Store) -> None:
-        self._log = log
+        self.log = log
         self._store = store
         self._unstored: Commit | None = None
 
     @property
     def entries(self) -> Entries:
         """What the log is of."""
-        return self._log.entries
+        return self.log.entries
 
     @property
     def checkpoint(self) -> str:
@@ -64,12 +61,12 @@ class DurableLog:
         cannot be stored: evidence of what is not durable would be a false alarm after a crash.
         """
         self.flush()
-        return self._log.checkpoint.note(self._log.public_key)
+        return self.log.checkpoint.note(self.log.public_key)
 
     @property
     def commit(self) -> int:
         """The number of the newest commit."""
-        return self._log.n
+        return self.log.n
 
     @contextmanager
     def transaction(self, *, single: bool = False) -> Iterator[None]:
@@ -81,9 +78,9 @@ class DurableLog:
                 commit or :meth:`flush`; closing the store before that loses them.
         """
         self.flush()
-        with self._log.entries.transaction(single=single):
+        with self.log.entries.transaction(single=single):
             yield
-        self._unstored = self._log.commit()
+        self._unstored = self.log.commit()
         self.flush()
 
     def one_call(self) -> AbstractContextManager[None]:
@@ -110,11 +107,12 @@ class EmbeddedMap(PersistentMap):
     undoes them.
     """
 
-    __slots__ = ("_durable",)
+    __slots__ = ("_durable", "_log")
 
     def __init__(self, durable: DurableLog, max_size: int) -> None:
         super().__init__(durable.entries, max_size, autocommit=durable.one_call)
         self._durable = durable
+        self._log = durable.log
 
     @property
     def checkpoint(self) -> str:
@@ -269,9 +267,7 @@ def _restart(
     if head.n == 0:
         raise CorruptedStore("the store has a keyring but no records: they were removed")
     replay.show_last(next(store.read(head.n, head.n + 1)))
-    records = store.read(head.first, head.n + 1)
-    while batch := list(islice(records, _RECORDS_AT_ONCE)):
-        replay.feed(batch)
+    replay.feed(store.read(head.first, head.n + 1))
     return replay.finish(randomness, settings)
 
 

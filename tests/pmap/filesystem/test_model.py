@@ -91,13 +91,13 @@ class FilesBesideReal(RuleBasedStateMachine):
     def write(self, path: str, size: int, mode: str, offset: int) -> None:
         data = os.urandom(size)
 
-        def do(opened):
-            with opened as file:
+        def do(opener, where):
+            with opener(where, mode) as file:
                 if mode != "ab":
                     file.seek(offset)
                 return file.write(data)
 
-        self.both(lambda: do(open(self.at(path), mode)), lambda: do(self.ours.fs.open(path, mode)))
+        self.both(lambda: do(open, self.at(path)), lambda: do(self.ours.fs.open, path))
 
     @rule(path=PATHS, size=SIZES)
     def truncate(self, path: str, size: int) -> None:
@@ -117,15 +117,11 @@ class FilesBesideReal(RuleBasedStateMachine):
 
     @rule(old=PATHS, new=PATHS)
     def rename(self, old: str, new: str) -> None:
-        self.both(
-            lambda: os.rename(self.at(old), self.at(new)), lambda: self.ours.fs.rename(old, new)
-        )
+        self.both(lambda: os.rename(self.at(old), self.at(new)), lambda: self.ours.fs.rename(old, new))
 
     @rule(path=PATHS)
     def makedirs(self, path: str) -> None:
-        self.both(
-            lambda: os.makedirs(self.at(path), exist_ok=True), lambda: self.ours.fs.makedirs(path, exist_ok=True)
-        )
+        self.both(lambda: os.makedirs(self.at(path), exist_ok=True), lambda: self.ours.fs.makedirs(path, exist_ok=True))
 
     # --- what is there ---
 
@@ -133,10 +129,7 @@ class FilesBesideReal(RuleBasedStateMachine):
     def the_trees_are_equal(self) -> None:
         root, fs = self.real / "root", self.ours.fs
         expected = {str(path.relative_to(root)): path.is_dir() or path.read_bytes() for path in root.rglob("*")}
-        found = {
-            str(path)[1:]: path.is_dir() or path.read_bytes()
-            for path in fs.path("/").rglob("*")
-        }
+        found = {str(path)[1:]: path.is_dir() or path.read_bytes() for path in fs.path("/").rglob("*")}
         assert found == expected
 
     @invariant()

@@ -194,9 +194,10 @@ def test_a_hundred_thousand_inserts_and_mixed_queries_as_plain_sqlite_does_them(
             stored.restart()
         query = "SELECT count(*), sum(length(v)), min(id), max(k) FROM t WHERE k BETWEEN ? AND ?"
         low = rng.randrange(1000)
-        assert connect(stored.fs, "/db").execute(query, (low, low + 50)).fetchall() == plain.execute(
-            query, (low, low + 50)
-        ).fetchall()
+        assert (
+            connect(stored.fs, "/db").execute(query, (low, low + 50)).fetchall()
+            == plain.execute(query, (low, low + 50)).fetchall()
+        )
     stored.restart()
     everything = "SELECT * FROM t ORDER BY id"
     assert connect(stored.fs, "/db").execute(everything).fetchall() == plain.execute(everything).fetchall()
