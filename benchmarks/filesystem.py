@@ -21,6 +21,8 @@ from typing import Any
 from benchmarks.measure import Figure, cpu, figure, interleave, rate, ratio
 from benchmarks.storage import KEY, folder
 from host_store import EmbeddedStore, open_store
+from host_store.lmdb_store import LmdbStore
+from pmap.filesystem.setup import SMALLEST_RECORD_BYTES
 from pmap.filesystem.sqlite import connect
 
 BLOCK = 4096
@@ -74,6 +76,7 @@ def against_gocryptfs(*, rounds: int) -> list[Figure]:
             "ours write": _our_writes(store, 100),
             "ours create": _our_creates(store, 50),
             "ours bulk": _our_bulk(store),
+            "store write": _store_writes(stack, path / "bare", 100),
         }
         for name, place in (("gocryptfs", stack.enter_context(gocryptfs(path))), ("plain", path)):
             if place is not None:
@@ -88,6 +91,7 @@ def against_gocryptfs(*, rounds: int) -> list[Figure]:
         figure("fs_durable_writes_s", results["ours write"], "writes/s", note="4 KiB each"),
         figure("fs_creates_s", results["ours create"], "files/s", note="1 KiB each, durable"),
         figure("fs_bulk_mib_s", results["ours bulk"], "MiB/s", note="4 MiB in one durable write"),
+        ratio("fs_write_vs_store", results["ours write"], results["store write"], note="bare LMDB store, same records"),
         ratio("fs_write_vs_plain", results["ours write"], results["plain write"], note="no encryption: ext4"),
     ]
     if "gocryptfs write" in results:
@@ -111,6 +115,23 @@ def _our_writes(store: EmbeddedStore, count: int) -> Round:
             file.write(data)
         return count
 
+    return lambda: rate(work)
+
+
+def _store_writes(stack: ExitStack, place: Path, count: int) -> Round:
+    """Records of one block's class into a bare store: what durability itself costs there."""
+    store = stack.enter_context(LmdbStore.open(place))
+    record, made = os.urandom(SMALLEST_RECORD_BYTES), [1]
+    store.create(b"sealed", record, bytes(32))
+
+    def work() -> int:
+        for _ in range(count):
+            made[0] += 1
+            store.append(made[0], record, bytes(32), trim=max(0, made[0] - 1000))
+        return count
+
+    for _ in range(15):
+        work()
     return lambda: rate(work)
 
 
