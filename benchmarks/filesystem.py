@@ -13,13 +13,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
-from benchmarks.measure import Figure, cpu, figure, interleave, rate, ratio
-from benchmarks.storage import KEY, folder
+from benchmarks.measure import cpu, interleave, quotients, rate
 from host_store import EmbeddedStore, open_store
 from host_store.lmdb_store import LmdbStore
 from pmap.filesystem.setup import SMALLEST_RECORD_BYTES
@@ -31,17 +32,47 @@ FILE_BLOCKS = 2048
 Round = Callable[[], float]
 
 
-def figures(*, rounds: int = 7, image_mib: tuple[int, ...] = (64, 1024)) -> list[Figure]:
-    """All of them."""
-    found = [*against_gocryptfs(rounds=rounds), *in_a_transaction(rounds=rounds), *against_sql(rounds=rounds)]
+KEY = bytes(range(32))
+Figures = dict[str, float]
+
+BARS: Final[dict[str, tuple[str, float]]] = {
+    "fs_write_vs_gocryptfs": ("at least", 1.0),
+    "fs_sqlite_vs_sqlcipher": ("at least", 0.7),
+    "fs_sqlite_vs_sqlcipher_wal": ("at least", 0.7),
+    "fs_open_1024mib_s": ("at most", 10.0),
+}
+"""What the figures are to keep to."""
+
+
+def figures(*, rounds: int = 7, image_mib: tuple[int, ...] = (64, 1024)) -> Figures:
+    """All figures: the median of the rounds, or of the rounds' ratios."""
+    found = {**against_gocryptfs(rounds=rounds), **in_a_transaction(rounds=rounds), **against_sql(rounds=rounds)}
     for size in image_mib:
-        found += image(size)
+        found |= image(size)
     return found
 
 
-def as_dict(found: list[Figure]) -> dict[str, float]:
-    """Name -> value."""
-    return {each.name: each.value for each in found}
+def line(name: str, value: float) -> str:
+    """One figure for people."""
+    if name not in BARS:
+        return f"{name} = {value:.3g}"
+    way, bar = BARS[name]
+    holds = value >= bar if way == "at least" else value <= bar
+    return f"{name} = {value:.3g}  ({way} {bar:g}: {'holds' if holds else 'MISSED'})"
+
+
+def _ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    return median(quotients(over, under))
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A scratch folder on a real disk."""
+    path = Path(tempfile.mkdtemp(prefix="pmap-bench-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 # --- files beside gocryptfs --------------------------------------------------------------------------------
@@ -66,7 +97,7 @@ def gocryptfs(path: Path) -> Iterator[Path | None]:
         subprocess.run(["fusermount3", "-u", str(plain)], check=True)
 
 
-def against_gocryptfs(*, rounds: int) -> list[Figure]:
+def against_gocryptfs(*, rounds: int) -> Figures:
     """Durable 4 KiB writes in place, small-file creates, and 4 MiB written durably at once."""
     with folder() as path, ExitStack() as stack:
         store = stack.enter_context(open_store(path / "store", KEY, filesystem_size="256m"))
@@ -87,21 +118,16 @@ def against_gocryptfs(*, rounds: int) -> list[Figure]:
         for _ in range(3 * FILE_BLOCKS // 100):
             contenders["ours write"]()  # until the window is full, and the store's file has stopped growing
         results = interleave(contenders, rounds)
-    found = [
-        figure("fs_durable_writes_s", results["ours write"], "writes/s", note="4 KiB each"),
-        figure("fs_creates_s", results["ours create"], "files/s", note="1 KiB each, durable"),
-        figure("fs_bulk_mib_s", results["ours bulk"], "MiB/s", note="4 MiB in one durable write"),
-        ratio("fs_write_vs_store", results["ours write"], results["store write"], note="bare LMDB store, same records"),
-        ratio("fs_write_vs_plain", results["ours write"], results["plain write"], note="no encryption: ext4"),
-    ]
+    found = {
+        "fs_durable_writes_s": median(results["ours write"]),
+        "fs_creates_s": median(results["ours create"]),
+        "fs_bulk_mib_s": median(results["ours bulk"]),
+        "fs_write_vs_store": _ratio(results["ours write"], results["store write"]),  # the bare store, the same records
+        "fs_write_vs_plain": _ratio(results["ours write"], results["plain write"]),  # nothing encrypted
+    }
     if "gocryptfs write" in results:
-        found += [
-            ratio(
-                "fs_write_vs_gocryptfs", results["ours write"], results["gocryptfs write"], 1.0, note="durable 4 KiB"
-            ),
-            ratio("fs_create_vs_gocryptfs", results["ours create"], results["gocryptfs create"]),
-            ratio("fs_bulk_vs_gocryptfs", results["ours bulk"], results["gocryptfs bulk"]),
-        ]
+        for name in ("write", "create", "bulk"):
+            found[f"fs_{name}_vs_gocryptfs"] = _ratio(results[f"ours {name}"], results[f"gocryptfs {name}"])
     return found
 
 
@@ -202,7 +228,7 @@ def _their_bulk(place: Path) -> Round:
 # --- inside one transaction: what a handler sees -----------------------------------------------------------
 
 
-def in_a_transaction(*, rounds: int) -> list[Figure]:
+def in_a_transaction(*, rounds: int) -> Figures:
     """Sequential and random reads and writes while a transaction is open: no disk, the filesystem's own speed."""
     with folder() as path, open_store(path / "store", KEY, filesystem_size="64m") as store, store.transaction():
         data = os.urandom(8 * MIB)
@@ -240,7 +266,7 @@ def in_a_transaction(*, rounds: int) -> list[Figure]:
             "fs_random_reads_s": random_read,
         }
         results = interleave({name: _rate_of(work) for name, work in works.items()}, rounds)
-    return [figure(name, values, "MiB/s" if "mib" in name else "/s") for name, values in results.items()]
+    return {name: median(values) for name, values in results.items()}
 
 
 def _rate_of(work: Callable[[], int]) -> Round:
@@ -250,7 +276,7 @@ def _rate_of(work: Callable[[], int]) -> Round:
 # --- SQL ---------------------------------------------------------------------------------------------------
 
 
-def against_sql(*, rounds: int, count: int = 60) -> list[Figure]:
+def against_sql(*, rounds: int, count: int = 60) -> Figures:
     """Durable SQL transactions (one insert, one update) beside SQLite and SQLCipher, in both usual journal modes."""
     import sqlcipher3
 
@@ -268,14 +294,14 @@ def against_sql(*, rounds: int, count: int = 60) -> list[Figure]:
                 contenders[f"{name} {mode}"] = _sql_round(connection.execute, count)
         results = interleave(contenders, rounds)
     ours = results["ours"]
-    return [
-        figure("fs_sql_transactions_s", ours, "transactions/s", note="durable"),
-        # SQLCipher as it comes keeps a rollback journal, as SQLite does; with a WAL it needs one sync a transaction.
-        ratio("fs_sqlite_vs_sqlcipher", ours, results["sqlcipher delete"], 0.7, note="as it comes: rollback journal"),
-        ratio("fs_sqlite_vs_sqlcipher_wal", ours, results["sqlcipher wal"], 0.7, note="with a write-ahead log"),
-        ratio("fs_sqlite_vs_sqlite", ours, results["sqlite delete"], note="not encrypted, rollback journal"),
-        ratio("fs_sqlite_vs_sqlite_wal", ours, results["sqlite wal"], note="not encrypted, write-ahead log"),
-    ]
+    # As they come, SQLite and SQLCipher keep a rollback journal; with a write-ahead log they sync once a transaction.
+    return {
+        "fs_sql_transactions_s": median(ours),
+        "fs_sqlite_vs_sqlcipher": _ratio(ours, results["sqlcipher delete"]),
+        "fs_sqlite_vs_sqlcipher_wal": _ratio(ours, results["sqlcipher wal"]),
+        "fs_sqlite_vs_sqlite": _ratio(ours, results["sqlite delete"]),
+        "fs_sqlite_vs_sqlite_wal": _ratio(ours, results["sqlite wal"]),
+    }
 
 
 def _sql_round(execute: Callable[..., Any], count: int) -> Round:
@@ -297,7 +323,7 @@ def _sql_round(execute: Callable[..., Any], count: int) -> Round:
 # --- large images ------------------------------------------------------------------------------------------
 
 
-def image(mib: int, *, commits: int = 300) -> list[Figure]:
+def image(mib: int, *, commits: int = 300) -> Figures:
     """A filesystem full of files: restart time, memory, and what a commit costs beside that of an empty one."""
     with folder() as path:
         with open_store(path / "store", KEY, filesystem_size=2 * mib * MIB) as store:
@@ -314,11 +340,11 @@ def image(mib: int, *, commits: int = 300) -> list[Figure]:
             check=True,
         )
     seconds, kib = map(float, measured.stdout.split())
-    return [
-        figure(f"fs_open_{mib}mib_s", [seconds], "s", 10.0 if mib == 1024 else None, at_least=False),
-        figure(f"fs_memory_{mib}mib", [kib / 1024 / mib], "x", note="peak resident memory over live bytes, restart"),
-        ratio(f"fs_commit_cpu_{mib}mib", [full], [empty], note="CPU of a one-block commit, full over empty"),
-    ]
+    return {
+        f"fs_open_{mib}mib_s": seconds,
+        f"fs_memory_{mib}mib": kib / 1024 / mib,  # peak resident memory over live bytes, in a restart
+        f"fs_commit_cpu_{mib}mib": full / empty,  # CPU of a one-block commit, full over empty
+    }
 
 
 def _commit_cost(store: EmbeddedStore, commits: int) -> float:
@@ -351,5 +377,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--open"]:
         _open_and_report(sys.argv[2])
     else:
-        for each in figures(rounds=int(sys.argv[1]) if sys.argv[1:] else 7):
-            print(each.line(), flush=True)
+        for name, value in figures(rounds=int(sys.argv[1]) if sys.argv[1:] else 7).items():
+            print(line(name, value))
