@@ -22,7 +22,7 @@ from wire.limits import BLOCK_BYTES, KIB, MAX_NAME_BYTES
 READ_BUFFER_BYTES: Final = 8 * KIB
 RANDOM_BUFFER_BYTES: Final = 32 * KIB
 WRITE_BUFFER_BYTES: Final = 30 * BLOCK_BYTES
-"""Outside a transaction each write of a buffer is a commit; one of 30 blocks just fits into half a record of 256 KiB."""
+"""Outside a transaction each buffer written is a commit; 30 blocks just fit into half of a record of 256 KiB."""
 
 _UMASK: Final = 0o022
 _NEW_FILE_MODE: Final = stat_bits.S_IFREG | 0o644
