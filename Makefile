@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test demo format lock clean
+.PHONY: help setup test exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ test: setup ## run every check: ruff, mypy, pytest with branch coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --cov --cov-report=term
+
+exercise: setup ## write, read and cut off files a million times (a few minutes)
+	PMAP_EXERCISER_OPERATIONS=1000000 $(BIN)/pytest tests/pmap/filesystem/test_exerciser.py --timeout=900
 
 demo: setup ## show the whole system at work: load, crash, roll back, get caught
 	$(BIN)/pmap demo

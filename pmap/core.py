@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pmap.clients import resolve_all
 from pmap.enclave import Enclave
 from pmap.entries import META
+from pmap.filesystem.filesystem import FileSystem
 from pmap.handler import run
 from pmap.hello import Greeter
 from pmap.log import CommitLog
@@ -66,6 +67,11 @@ class EnclaveCore:
     def map(self) -> PersistentMap:
         """The persistent map, for whoever runs the core in their own process."""
         return self._runtime.map
+
+    @property
+    def fs(self) -> FileSystem | None:
+        """The files, likewise."""
+        return self._runtime.fs
 
     def deliver(self, untrusted_batch: Sequence[Incoming]) -> Iterator[Delivery]:
         """Process items in order. Almost always one delivery; more where changes or replies would grow too large.

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from pmap.filesystem.filesystem import FileSystem
+from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings
 from pmap.log import LogSettings
 from pmap.map import PersistentMap
 from pmap.stability import Roster
@@ -45,6 +47,9 @@ class Platform(Protocol):
     @property
     def map(self) -> PersistentMap: ...
 
+    @property
+    def fs(self) -> FileSystem | None: ...
+
     def send(self, recipient: str, body: bytes) -> None: ...
 
 
@@ -59,6 +64,12 @@ class Enclave:
     """Whether ``self.map`` exists. Without any persistent storage the enclave keeps no state over restarts."""
     max_persistent_map_size: ClassVar[str | int] = "16m"
     """The most that the map may hold: bytes, or a number with ``k``, ``m`` or ``g``."""
+    persistent_filesystem_size: ClassVar[str | int] = "0"
+    """The size of the filesystem that is kept, in the same syntax; ``"0"``: none. Fixed at the first start."""
+    persistent_filesystem_grows: ClassVar[bool] = False
+    """Whether a larger ``persistent_filesystem_size`` than that of the first start makes the filesystem grow."""
+    in_memory_filesystem_size: ClassVar[str | int] = "0"
+    """The size of the filesystem that is gone after a restart: at ``/``, or at ``/tmp`` beside a persistent one."""
     voters: ClassVar[Mapping[str, int]] = {}
     """Whose acknowledgements make a commit stable: public key (hex) -> weight. Empty: every client, a majority."""
     quorum: ClassVar[int | None] = None
@@ -66,7 +77,8 @@ class Enclave:
     sweep: ClassVar[SweepPolicy] = INCREMENTAL
     """``"incremental"``: each commit re-encrypts a slice of the map; ``"full"``: all of it."""
     smallest_record: ClassVar[int] = SMALLEST_CLASS_BYTES
-    """The smallest size class of a commit's record, 4096 * 2**k - 16 bytes: writes below it look alike to the host."""
+    """The smallest size class of a commit's record, 4096 * 2**k - 16 bytes: writes below it look alike to the host.
+    At least 16368 with a persistent filesystem, so that writing one of its blocks does."""
     reply_padding: ClassVar[Padding] = staticmethod(padme)
     """How replies are padded."""
     mail_key: ClassVar[Kem] = Kem.MLKEM768_X25519
@@ -100,6 +112,17 @@ class Enclave:
             raise InvalidInput(f"{type(self).__name__} has no map: set persistent_map = True in its class")
         return self._running().map
 
+    @property
+    def fs(self) -> FileSystem:
+        """The files. Raises :class:`InvalidInput` where the class does not ask for any."""
+        fs = self._running().fs
+        if fs is None:
+            raise InvalidInput(
+                f"{type(self).__name__} has no files: set persistent_filesystem_size or in_memory_filesystem_size in"
+                " its class"
+            )
+        return fs
+
     def send(self, recipient: str, body: bytes) -> None:
         """Send a mail to another client's inbox; it leaves with this commit, or not at all.
 
@@ -119,6 +142,7 @@ class EnclaveSettings:
 
     persistent: bool
     map_size: int
+    files: FilesystemSettings
     roster: Roster
     log: LogSettings
 
@@ -130,11 +154,17 @@ class EnclaveSettings:
         map_size = parse_size(enclave.max_persistent_map_size) if enclave.persistent_map else 0
         if enclave.persistent_map and map_size == 0:
             raise InvalidInput("max_persistent_map_size is 0: set persistent_map = False to have no map")
-        if enclave.sweep == FULL and map_size > MAX_FULL_SWEEP_MAP_BYTES:
-            raise InvalidInput(f'sweep = "full" allows maps of up to {MAX_FULL_SWEEP_MAP_BYTES} bytes')
+        files = FilesystemSettings.parse(
+            enclave.persistent_filesystem_size, enclave.in_memory_filesystem_size, enclave.persistent_filesystem_grows
+        )
+        if enclave.sweep == FULL and map_size + files.persistent > MAX_FULL_SWEEP_MAP_BYTES:
+            raise InvalidInput(f'sweep = "full" allows maps and files of up to {MAX_FULL_SWEEP_MAP_BYTES} bytes')
+        smallest = max(enclave.smallest_record, SMALLEST_RECORD_BYTES if files.persistent else 0)
+        persistent = enclave.persistent_map or files.persistent > 0
         roster = Roster(dict(enclave.voters), enclave.quorum)
-        return cls(enclave.persistent_map, map_size, roster, LogSettings(enclave.sweep, enclave.smallest_record))
+        return cls(persistent, map_size, files, roster, LogSettings(enclave.sweep, smallest))
 
     def measured(self) -> list[object]:
         """What of the settings goes into the enclave's measurement."""
-        return [self.persistent, self.map_size, self.roster.digest(), self.log.sweep, self.log.smallest_class]
+        files = [self.files.persistent, self.files.memory, self.files.grow]
+        return [self.persistent, self.map_size, *files, self.roster.digest(), self.log.sweep, self.log.smallest_class]

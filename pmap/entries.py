@@ -56,16 +56,56 @@ def decode_totals(data: bytes) -> Totals:
     return {namespace: (length, size) for namespace, length, size in _total.iter_unpack(data)}
 
 
+class Participant(Protocol):
+    """Somebody who keeps state beside the entries that has to follow the transactions: open files, other storage."""
+
+    def settle(self) -> None:
+        """The open transaction is about to commit: write what you still hold back. If this raises, it aborts."""
+        ...
+
+    def committed(self) -> None:
+        """The transaction was committed."""
+        ...
+
+    def aborted(self) -> None:
+        """The transaction was undone."""
+        ...
+
+
 class Entries:
     """Ordered entries with one transaction at a time.
 
-    ``live`` may be read freely; it is written through :meth:`put` and :meth:`delete` only.
+    ``live`` may be read freely; it is written through :meth:`put` and :meth:`delete` only. ``begun`` counts the
+    transactions so far. One transaction writes at most ``max_transaction_bytes``.
     """
 
-    __slots__ = ("_on_abort", "_undo", "_written_bytes", "changes", "counted", "known_totals", "live", "pending_bytes")
+    __slots__ = (
+        "_on_abort",
+        "_participants",
+        "_single",
+        "_undo",
+        "_written_bytes",
+        "begun",
+        "changes",
+        "counted",
+        "known_totals",
+        "live",
+        "max_transaction_bytes",
+        "pending_bytes",
+    )
 
-    def __init__(self, live: SortedDict | None = None, known_totals: Totals | None = None) -> None:
+    def __init__(
+        self,
+        live: SortedDict | None = None,
+        known_totals: Totals | None = None,
+        *,
+        max_transaction_bytes: int = MAX_TRANSACTION_BYTES,
+    ) -> None:
         self.live: SortedDict = SortedDict() if live is None else live
+        self.max_transaction_bytes = max_transaction_bytes
+        self.begun = 0
+        self._single = False
+        self._participants: list[Participant] = []
         # Whose totals go into each record; and those that the last record held.
         self.counted: list[Counted] = []
         self.known_totals: Totals = known_totals or {}
@@ -82,23 +122,36 @@ class Entries:
         """Whether a transaction is open."""
         return self._undo is not None
 
+    def join(self, participant: Participant) -> None:
+        """Have ``participant`` told of every transaction from now on, but those of single calls."""
+        self._participants.append(participant)
+
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit on a normal exit, undo everything on an exception (which goes on)."""
-        self.begin()
+    def transaction(self, *, single: bool = False) -> Iterator[None]:
+        """Commit on a normal exit, undo everything on an exception (which goes on).
+
+        ``single``: the transaction of one library call, which knows by itself all that belongs to it; participants
+        hear nothing of it.
+        """
+        self.begin(single=single)
         try:
             yield
+            if not single:
+                for participant in self._participants:
+                    participant.settle()
         except BaseException:
             self.abort()
             raise
         self.commit()
 
-    def begin(self) -> None:
+    def begin(self, *, single: bool = False) -> None:
         """Open a transaction. Raises :class:`InvalidInput` inside another one: they do not nest."""
         if self._undo is not None:
             raise InvalidInput("a transaction is open already; transactions do not nest")
         self._undo = {}
+        self._single = single
         self._written_bytes = 0
+        self.begun += 1
 
     def commit(self) -> None:
         """Keep what was written; it goes into the next record."""
@@ -109,6 +162,9 @@ class Entries:
         self.pending_bytes += self._written_bytes
         self._undo = None
         self._on_abort.clear()
+        if not self._single:
+            for participant in self._participants:
+                participant.committed()
 
     def abort(self) -> None:
         """Put back every entry as it was when the transaction began."""
@@ -122,6 +178,9 @@ class Entries:
         for restore in self._on_abort:
             restore()
         self._on_abort.clear()
+        if not self._single:
+            for participant in self._participants:
+                participant.aborted()
 
     def take_changes(self) -> dict[bytes, bytes | None]:
         """Everything committed since the last call, for the next record."""
@@ -140,24 +199,38 @@ class Entries:
         """
         undo = self._undo
         assert undo is not None, "every write belongs to a transaction"
-        written = self._written_bytes + len(key) + len(value) + ENTRY_OVERHEAD_BYTES
-        if written > MAX_TRANSACTION_BYTES:
-            raise LimitExceeded(f"a transaction may write {MAX_TRANSACTION_BYTES} bytes; this one is over that")
-        self._written_bytes = written
+        before = self.live.get(key)
         if key not in undo:
-            undo[key] = self.live.get(key)
+            written = self._written_bytes + len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+        else:
+            # A record lists a key once: what was written over in the same transaction does not count.
+            written = self._written_bytes + len(value) - (0 if before is None else len(before))
+        if written > self.max_transaction_bytes:
+            raise self._over_limit()
+        self._written_bytes = written
+        undo.setdefault(key, before)
         self.live[key] = value
 
     def delete(self, key: bytes) -> None:
         """Remove one entry inside the open transaction. Raises :class:`KeyError` and :class:`LimitExceeded`."""
         undo = self._undo
         assert undo is not None, "every write belongs to a transaction"
-        if self._written_bytes + len(key) + ENTRY_OVERHEAD_BYTES > MAX_TRANSACTION_BYTES:
-            raise LimitExceeded(f"a transaction may write {MAX_TRANSACTION_BYTES} bytes; this one is over that")
+        if self._written_bytes + len(key) + ENTRY_OVERHEAD_BYTES > self.max_transaction_bytes:
+            raise self._over_limit()
         before = self.live.pop(key)
-        self._written_bytes += len(key) + ENTRY_OVERHEAD_BYTES
-        if key not in undo:
+        if key in undo:
+            self._written_bytes -= len(before)
+        else:
+            self._written_bytes += len(key) + ENTRY_OVERHEAD_BYTES
             undo[key] = before
+
+    def check_room(self, written: int) -> None:
+        """Raises :class:`LimitExceeded` unless the open transaction may write that many bytes more."""
+        if self._written_bytes + written > self.max_transaction_bytes:
+            raise self._over_limit()
+
+    def _over_limit(self) -> LimitExceeded:
+        return LimitExceeded(f"a transaction may write {self.max_transaction_bytes} bytes; this one is over that")
 
     def scan(self, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         """Keys with ``start <= key < stop`` (``stop`` None: to the end), in order."""

@@ -163,10 +163,10 @@ class Replay:
         cipher = self._ciphers.get(header.epoch)
         if cipher is None:
             self._ciphers[header.epoch] = cipher = AESGCM(self._keyring.log_key(header.epoch))
+        # A view, because records of a filesystem's bulk writes are tens of megabytes.
+        view = memoryview(untrusted_record)
         try:
-            plaintext = cipher.decrypt(
-                header.n.to_bytes(NONCE_BYTES, "big"), untrusted_record[HEADER_BYTES:], untrusted_record[:HEADER_BYTES]
-            )
+            plaintext = cipher.decrypt(header.n.to_bytes(NONCE_BYTES, "big"), view[HEADER_BYTES:], view[:HEADER_BYTES])
         except InvalidTag as error:
             raise CorruptedStore(f"record {header.n} was altered, or never written by this store's enclave") from error
         # From here on the bytes are this enclave code's own: exact, bounded by the record, never the host's.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pmap.clients import UNRESOLVED, ClientState, Position, client_key, clients, positions_issued_to, resolve
 from pmap.enclave import Enclave, EnclaveSettings
+from pmap.filesystem.setup import check_stored, mount
 from pmap.freshness import Evidence
 from pmap.inbox import Inbox
 from pmap.log import CommitLog
@@ -32,6 +33,8 @@ class Runtime:
         self.entries = log.entries
         self.live = log.entries.live
         self.map = PersistentMap(log.entries, self.settings.map_size)
+        check_stored(log.entries, self.settings.files)
+        self.fs = mount(log.entries, self.settings.files)
         self.sessions = Sessions()
         self.inbox = Inbox(log.entries)
         self.stability = Stability(self.settings.roster)

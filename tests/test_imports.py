@@ -46,6 +46,12 @@ FORBIDDEN = {
 INSIDE_THE_ENCLAVE = {"wire", "pmap"}
 """The packages that are trusted code: beside the standard library, only pyproject's core dependencies."""
 
+OPTIONAL_INSIDE = {
+    "apsw": {"pmap.filesystem.sqlite", "pmap.filesystem.sqlite_file"},
+    "fsspec": {"pmap.filesystem.fsspec_files"},
+}
+"""Trusted code by the author's choice: what an enclave may use that imports one of these modules. Nothing else does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -213,9 +219,22 @@ def test_the_enclave_needs_only_the_core_dependencies() -> None:
         f"{module} line {found.line} imports {found.target}"
         for module, imports in MODULES.items()
         for found in imports
-        if package_of(module) in INSIDE_THE_ENCLAVE and found.top not in allowed
+        if package_of(module) in INSIDE_THE_ENCLAVE
+        and found.top not in allowed
+        and module not in OPTIONAL_INSIDE.get(found.top, ())
     ]
     assert violations == []
+
+
+def test_optional_packages_stay_out_of_an_enclave_that_does_not_ask_for_them() -> None:
+    optional = set().union(*OPTIONAL_INSIDE.values())
+    importers = {
+        module
+        for module, imports in MODULES.items()
+        if module not in optional and imported_modules(imports, set(MODULES)) & optional
+    }
+    assert importers == set()
+    assert {library: importers_of(library) for library in OPTIONAL_INSIDE} == OPTIONAL_INSIDE
 
 
 def test_modules_import_each_other_without_cycles() -> None:

@@ -34,6 +34,19 @@ MAX_FULL_SWEEP_MAP_BYTES: Final = 256 * MIB
 MAX_FULL_SWEEP_BYTES: Final = 384 * MIB
 """The most that a full sweep puts into one record, with the clients' entries and inboxes beside the map."""
 
+# --- files (bytes unless said otherwise) --------------------------------------------------------------
+BLOCK_BYTES: Final = 4096
+"""A file's content stands in blocks of this size; each allocated block takes this much of the filesystem's size."""
+MAX_NAME_BYTES: Final = 255
+MAX_PATH_BYTES: Final = 4096
+MAX_FILE_BYTES: Final = (1 << 63) - 1
+"""Largest offset in a file: what a signed 64-bit integer can hold. Holes take no space."""
+MAX_RAW_WRITE_BYTES: Final = 3968 * BLOCK_BYTES
+"""One write call takes at most this much (15.5 MiB) and says so, as write(2) does; buffered files go on with the rest.
+With what entries cost it just fits into half of a record of 32 MiB."""
+MIN_INODES: Final = 64  # inodes
+"""A filesystem has one inode for each block of its size, but never fewer than this."""
+
 # --- mail (bytes unless said otherwise) ---------------------------------------------------------------
 MAX_BODY_BYTES: Final = 50 * MIB
 """Largest body of a mail, and largest payload of a reply."""

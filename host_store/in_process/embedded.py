@@ -7,15 +7,14 @@ disk's owner cannot reach it. Opening a store that is older than that checkpoint
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Store
-from pmap.entries import META
+from pmap.entries import META, Entries
 from pmap.keyring import Keyring, check_sealing_key
 from pmap.log import Commit, CommitLog, LogSettings
 from pmap.map import PersistentMap
@@ -38,53 +37,55 @@ from wire.errors import (
 from wire.merkle import prove_consistency, tree_root
 from wire.sizes import parse_size
 
-_RECORDS_AT_ONCE = 1024  # records handed to the replay in one call
 
+class DurableLog:
+    """A log and the store that keeps it: each transaction is one durable commit."""
 
-class EmbeddedMap(PersistentMap):
-    """A :class:`pmap.PersistentMap` on a store of its own. :func:`open_map` makes one.
+    __slots__ = ("_store", "_unstored", "log")
 
-    Each write is one durable commit; ``with map.transaction():`` makes many writes one. An exception inside
-    undoes them.
-    """
-
-    __slots__ = ("_log", "_store", "_unstored")
-
-    def __init__(self, log: CommitLog, store: Store, max_size: int) -> None:
-        super().__init__(log.entries, max_size, autocommit=self.transaction)
-        self._log = log
+    def __init__(self, log: CommitLog, store: Store) -> None:
+        self.log = log
         self._store = store
         self._unstored: Commit | None = None
+
+    @property
+    def entries(self) -> Entries:
+        """What the log is of."""
+        return self.log.entries
 
     @property
     def checkpoint(self) -> str:
         """What to keep where the disk's owner cannot reach: the newest commit, as a C2SP signed note.
 
-        Give it back as ``expect`` at the next :func:`open_map`. Raises :class:`StoreUnavailable` while that commit
+        Give it back as ``expect`` when the store is opened next. Raises :class:`StoreUnavailable` while that commit
         cannot be stored: evidence of what is not durable would be a false alarm after a crash.
         """
         self.flush()
-        return self._log.checkpoint.note(self._log.public_key)
+        return self.log.checkpoint.note(self.log.public_key)
 
     @property
     def commit(self) -> int:
         """The number of the newest commit."""
-        return self._log.n
+        return self.log.n
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, single: bool = False) -> Iterator[None]:
         """All writes inside become one durable commit at the end, or, after an exception, none of them.
 
         Raises:
             InvalidInput: inside another transaction.
             StoreUnavailable: the disk refused the commit. The writes are kept in memory and stored by the next
-                commit or :meth:`flush`; closing the map before that loses them.
+                commit or :meth:`flush`; closing the store before that loses them.
         """
         self.flush()
-        with self._log.entries.transaction():
+        with self.log.entries.transaction(single=single):
             yield
-        self._unstored = self._log.commit()
+        self._unstored = self.log.commit()
         self.flush()
+
+    def one_call(self) -> AbstractContextManager[None]:
+        """The transaction of one call of the map or the files."""
+        return self.transaction(single=True)
 
     def flush(self) -> None:
         """Store what an earlier commit could not. Raises :class:`StoreUnavailable`."""
@@ -97,6 +98,46 @@ class EmbeddedMap(PersistentMap):
     def close(self) -> None:
         """Close the store. Again is fine."""
         self._store.close()
+
+
+class EmbeddedMap(PersistentMap):
+    """A :class:`pmap.PersistentMap` on a store of its own. :func:`open_map` makes one.
+
+    Each write is one durable commit; ``with map.transaction():`` makes many writes one. An exception inside
+    undoes them.
+    """
+
+    __slots__ = ("_durable", "_log")
+
+    def __init__(self, durable: DurableLog, max_size: int) -> None:
+        super().__init__(durable.entries, max_size, autocommit=durable.one_call)
+        self._durable = durable
+        self._log = durable.log
+
+    @property
+    def checkpoint(self) -> str:
+        """What to keep where the disk's owner cannot reach: the newest commit, as a C2SP signed note.
+
+        Give it back as ``expect`` at the next :func:`open_map`.
+        """
+        return self._durable.checkpoint
+
+    @property
+    def commit(self) -> int:
+        """The number of the newest commit."""
+        return self._durable.commit
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """As :meth:`DurableLog.transaction`."""
+        return self._durable.transaction()
+
+    def flush(self) -> None:
+        """Store what an earlier commit could not. Raises :class:`StoreUnavailable`."""
+        self._durable.flush()
+
+    def close(self) -> None:
+        """Close the store. Again is fine."""
+        self._durable.close()
 
     def __enter__(self) -> Self:
         return self
@@ -135,9 +176,22 @@ def open_map(
         EvidenceUnproven: the store cannot show how ``expect`` belongs to its history.
         WrongKey, CorruptedStore, UnsupportedVersion, StoreMissing, StoreLocked, StoreUnavailable, InvalidInput.
     """
-    check_sealing_key(key)
     limit = parse_size(max_size)
-    settings = LogSettings(sweep)
+    durable = open_log(path, key, expect, LogSettings(sweep), create=create, randomness=randomness)
+    return EmbeddedMap(durable, limit)
+
+
+def open_log(
+    path: str | Path,
+    key: bytes,
+    expect: str | Checkpoint | None,
+    settings: LogSettings,
+    *,
+    create: bool,
+    randomness: Randomness,
+) -> DurableLog:
+    """Open the log in folder ``path``, or make a new one, as :func:`open_map` says."""
+    check_sealing_key(key)
     store = _open_store(path, create=create and expect is None, expected=expect is not None)
     try:
         blob = store.keyring()
@@ -151,7 +205,7 @@ def open_map(
             log = _found(store, key, settings, randomness)
         if expect is not None:
             check_expected(log, store, expect)
-        return EmbeddedMap(log, store, limit)
+        return DurableLog(log, store)
     except BaseException:
         store.close()
         raise
@@ -213,9 +267,7 @@ def _restart(
     if head.n == 0:
         raise CorruptedStore("the store has a keyring but no records: they were removed")
     replay.show_last(next(store.read(head.n, head.n + 1)))
-    records = store.read(head.first, head.n + 1)
-    while batch := list(islice(records, _RECORDS_AT_ONCE)):
-        replay.feed(batch)
+    replay.feed(store.read(head.first, head.n + 1))
     return replay.finish(randomness, settings)
 
 

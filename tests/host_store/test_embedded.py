@@ -220,7 +220,7 @@ class FailingStore:
 
 def test_a_commit_that_the_disk_refuses_is_stored_with_the_next_one(tmp_path):
     with open_at(tmp_path / "s") as m:
-        m._store = store = FailingStore(m._store)  # type: ignore[assignment,arg-type]
+        m._durable._store = store = FailingStore(m._durable._store)  # type: ignore[assignment,arg-type]
         m["a"] = b"1"
         store.failing = True
         with pytest.raises(StoreUnavailable):
