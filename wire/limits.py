@@ -65,3 +65,16 @@ MAX_UNPROVEN_CLAIMS: Final = 1024  # sizes of which the enclave waits for a proo
 MAX_NOTE_BYTES: Final = 64 * KIB
 MAX_ATTESTATION_BYTES: Final = 256 * KIB
 MAX_KEYRING_BYTES: Final = 4 * KIB
+
+# --- the TEE's evidence (bytes) -----------------------------------------------------------------------
+MAX_EVIDENCE_BYTES: Final = 64 * KIB
+"""A quote (5 KiB), a report with its certificates (8 KiB), a Nitro document (5 KiB), a quote with its event log."""
+MAX_COLLATERAL_BYTES: Final = MIB
+"""Intel's collateral in JSON: the revocation list of PCK certificates is most of it."""
+MAX_CERTIFICATE_BYTES: Final = 8 * KIB
+MAX_CHAIN_CERTIFICATES: Final = 8  # certificates
+MAX_CONSTRAINT_CHARACTERS: Final = 8 * KIB  # characters
+MAX_HANDOVER_BYTES: Final = 128 * KIB
+
+# --- keys ---------------------------------------------------------------------------------------------
+MAX_KEY_GENERATIONS: Final = 8  # generations of a store's record key that a keyring can hold
