@@ -1,38 +1,39 @@
-"""Which enclave somebody is willing to talk to, in one line of text, after R3 Conclave's constraint language.
+"""Which enclaves somebody accepts, in one line of text, after R3 Conclave's constraint language.
 
 ::
 
-    C:<hex> ...          the code's measurement is one of these
-    S:<hex> ...          or the signer is one of these; needs PROD
-    PROD:<0..65535>      the signer's product number (0 where the TEE has none)
-    REVOKE:<n>           the security version is above n: what is n or older counts as revoked
-    SEC:INSECURE|STALE|SECURE   the platform's least security; SECURE if it is left out
-    EXPIRE:P[nY][nM][nW][nD]    the greatest age of what the evidence says of the platform (ISO 8601)
+    C:<hexadecimal digits>           a code measurement (64 or 96 digits); several are alternatives
+    S:<hexadecimal digits>           a signer (64 or 96 digits); several are alternatives
+    PROD:<number>                    the signer's product number; 0 where the TEE has none
+    REVOKE:<number>                  the lowest acceptable security version
+    SEC:INSECURE|STALE|SECURE        the lowest acceptable security level; SECURE unless said
+    EXPIRE:P[nY][nM][nW][nD]         the greatest age of what is known of the platform (ISO 8601 period)
 
-Terms are divided by one space and may stand in any order; C and S may be repeated, the others not. ``str`` gives
-back the very text that was parsed. An enclave whose TEE lets the host read its memory never matches.
+Terms are separated by single spaces, in any order; each kind that is there must hold, and all but C and S may stand
+once. At least one ``C:`` or ``S:`` is needed, because without one *any* enclave would do; only ``SEC:INSECURE``, which
+trusts nothing anyway, may stand without. Hexadecimal digits are lower case and numbers have no leading zeros: one
+meaning, one spelling, and ``str`` gives the text back. An enclave in debug mode is never accepted.
 """
 
 from __future__ import annotations
 
 import calendar
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
 from wire.errors import DebugEnclave, EvidenceExpired, IdentityMismatch, InvalidInput, TcbUnacceptable
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 from wire.limits import MAX_CONSTRAINT_CHARACTERS
 
-_TERM: Final = re.compile(r"([A-Z]+):(\S+)", re.ASCII)
 _DIGEST: Final = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{96})", re.ASCII)
-_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _PERIOD: Final = re.compile(
     r"P(?=\d)(?:([1-9]\d{0,3})Y)?(?:([1-9]\d{0,3})M)?(?:([1-9]\d{0,3})W)?(?:([1-9]\d{0,4})D)?", re.ASCII
 )
-MAX_PRODUCT: Final = 65_535
-MAX_VERSION: Final = (1 << 32) - 1
+_MAX_NUMBER: Final = 0xFFFF_FFFF  # SNP's guest SVN has 32 bits, SGX's numbers have 16
+_SHOWN_CHARACTERS: Final = 40
 _SECONDS_PER_DAY: Final = 86_400
 _LAST_YEAR: Final = 9999
 
@@ -68,116 +69,123 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A parsed constraint. Make one with :meth:`parse`."""
+    """A parsed constraint; :meth:`parse` makes one, and ``str`` gives its text back."""
 
-    codes: frozenset[bytes]
+    text: str
+    measurements: frozenset[bytes]
     signers: frozenset[bytes]
     product: int | None
-    revoked: int | None
-    security: Security
-    expire: Period | None
-    text: str = field(compare=False)
+    lowest_version: int
+    level: SecurityLevel
+    expire: Period | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a constraint. Raises :class:`InvalidInput`, with a sentence that says what to write instead."""
-        if not 0 < len(text) <= MAX_CONSTRAINT_CHARACTERS:
-            raise InvalidInput(f"a constraint has 1 to {MAX_CONSTRAINT_CHARACTERS} characters")
-        digests: dict[str, set[bytes]] = {"C": set(), "S": set()}
-        single: dict[str, str] = {}
+    def parse(cls, text: str) -> Constraint:
+        """Read a constraint strictly. Raises :class:`InvalidInput` with a sentence that names the term."""
+        if not isinstance(text, str) or len(text) > MAX_CONSTRAINT_CHARACTERS:
+            raise InvalidInput(f"a constraint is a text of at most {MAX_CONSTRAINT_CHARACTERS} characters")
+        terms: dict[str, list[str]] = {kind: [] for kind in ("C", "S", "PROD", "REVOKE", "SEC", "EXPIRE")}
         for term in text.split(" "):
-            match = _TERM.fullmatch(term)
-            if match is None:
-                raise InvalidInput(f"{term!r} is no constraint: write NAME:VALUE, divided by one space")
-            name, value = match.groups()
-            if name in digests:
-                digest = _digest(name, value)
-                if digest in digests[name]:
-                    raise InvalidInput(f"{term} stands twice in the constraint")
-                digests[name].add(digest)
-            elif name not in ("PROD", "REVOKE", "SEC", "EXPIRE"):
-                raise InvalidInput(f"{name} is no constraint: there are C, S, PROD, REVOKE, SEC and EXPIRE")
-            elif name in single:
-                raise InvalidInput(f"{name} stands twice in the constraint")
-            else:
-                single[name] = value
-        if not digests["C"] and not digests["S"]:
-            raise InvalidInput("a constraint names the code (C:) or its signer (S:)")
-        if digests["S"] and "PROD" not in single:
-            raise InvalidInput("S: needs PROD: as well, because a signer may sign several products (0: no number)")
-        return cls(
-            frozenset(digests["C"]),
-            frozenset(digests["S"]),
-            _number("PROD", single.get("PROD"), MAX_PRODUCT),
-            _number("REVOKE", single.get("REVOKE"), MAX_VERSION),
-            _security(single.get("SEC", Security.SECURE.name)),
-            Period.parse(single["EXPIRE"]) if "EXPIRE" in single else None,
+            kind, _, value = term.partition(":")
+            if kind not in terms or not value:
+                raise InvalidInput(
+                    f"{_shown(term)} is no term of a constraint: they are C:, S:, PROD:, REVOKE:, SEC: and EXPIRE:,"
+                    " separated by single spaces"
+                )
+            terms[kind].append(value)
+        expire = _once("EXPIRE", terms["EXPIRE"])
+        constraint = cls(
             text,
+            frozenset(_digest("C", value) for value in terms["C"]),
+            frozenset(_digest("S", value) for value in terms["S"]),
+            _number("PROD", terms["PROD"]),
+            _number("REVOKE", terms["REVOKE"]) or 0,
+            _level(terms["SEC"]),
+            None if expire is None else Period.parse(expire),
         )
+        if constraint.level is not SecurityLevel.INSECURE and not (constraint.measurements or constraint.signers):
+            raise InvalidInput(
+                "this constraint would accept any enclave: name its code (C:) or its signer (S:);"
+                " SEC:INSECURE alone is for development"
+            )
+        return constraint
 
     def __str__(self) -> str:
         return self.text
 
     def check(self, identity: Identity, at: int) -> None:
-        """Accept a verified identity at time ``at`` (Unix seconds), or raise.
+        """Accept a verified identity as of ``at`` (Unix seconds), or raise with a sentence.
 
         Raises:
-            IdentityMismatch: another code and another signer, product or version.
             DebugEnclave: the host can read the enclave's memory.
-            TcbUnacceptable: the platform's security is below what was asked for.
+            TcbUnacceptable: the security level is below the one asked for.
+            IdentityMismatch: another code, signer, product or version.
             EvidenceExpired: what is known of the platform is older than EXPIRE allows, or carries no date.
         """
         if identity.debug:
             raise DebugEnclave("the enclave runs in debug mode: its host can read everything in it")
-        self._check_code(identity)
-        if self.revoked is not None and identity.security_version <= self.revoked:
-            raise IdentityMismatch(
-                f"security version {identity.security_version} is revoked: REVOKE:{self.revoked} asks for a newer one"
-            )
-        if identity.security < self.security:
+        if identity.level < self.level:
             raise TcbUnacceptable(
-                f"the platform is {identity.security.name} ({identity.status}); the constraint asks for "
-                f"SEC:{self.security.name}"
+                f"the enclave's security level is {identity.level.name} ({identity.status}), the constraint asks for"
+                f" {self.level.name} or better"
             )
-        if self.expire is not None:
-            if identity.dated is None:
-                raise EvidenceExpired(f"{identity.tee} evidence carries no date, so EXPIRE cannot be met")
-            if at > self.expire.after(identity.dated):
-                raise EvidenceExpired("what is known of the platform is older than EXPIRE allows")
-
-    def _check_code(self, identity: Identity) -> None:
-        if identity.code in self.codes:
-            # The measurement says it all; a PROD beside it is still meant.
-            if self.product is not None and identity.product != self.product:
-                raise IdentityMismatch(f"product {identity.product}, not {self.product}")
+        self._check_identity(identity)
+        if self.expire is None:
             return
-        if identity.signer is None or identity.signer not in self.signers:
-            signer = "no signer" if identity.signer is None else f"signer {identity.signer.hex()}"
+        if identity.dated is None:
+            raise EvidenceExpired(f"{identity.tee} evidence carries no date, so EXPIRE: cannot hold")
+        if at > self.expire.after(identity.dated):
+            raise EvidenceExpired("what is known of the enclave's platform is older than EXPIRE: allows")
+
+    def _check_identity(self, identity: Identity) -> None:
+        if self.measurements and identity.measurement not in self.measurements:
             raise IdentityMismatch(
-                f"the enclave has code {identity.code.hex()} and {signer}: not one that was asked for"
+                "the enclave runs other code than the constraint allows:"
+                f" its measurement is {identity.measurement.hex()}"
             )
-        if not any(identity.signer):
-            raise IdentityMismatch("the enclave was signed by nobody")
-        if identity.product != self.product:
-            raise IdentityMismatch(f"product {identity.product}, not {self.product}")
+        if self.signers and identity.signer not in self.signers:
+            signer = "nobody" if identity.signer is None else identity.signer.hex()
+            raise IdentityMismatch(f"the enclave is signed by somebody whom the constraint does not name: {signer}")
+        if self.product is not None and identity.product != self.product:
+            raise IdentityMismatch(
+                f"the enclave is product {identity.product} of its signer, the constraint asks for {self.product}"
+            )
+        if identity.security_version < self.lowest_version:
+            raise IdentityMismatch(
+                f"the enclave's security version is {identity.security_version},"
+                f" the constraint revokes everything below {self.lowest_version}"
+            )
 
 
-def _digest(name: str, value: str) -> bytes:
-    if _DIGEST.fullmatch(value) is None:
-        raise InvalidInput(f"{name}: takes a digest of 64 or 96 lower-case hexadecimal digits")
+def _digest(kind: str, value: str) -> bytes:
+    if not _DIGEST.fullmatch(value):
+        raise InvalidInput(f"{kind}: takes 64 or 96 lower-case hexadecimal digits, not {_shown(value)}")
     return bytes.fromhex(value)
 
 
-def _number(name: str, value: str | None, most: int) -> int | None:
+def _once(kind: str, values: list[str]) -> str | None:
+    if len(values) > 1:
+        raise InvalidInput(f"{kind}: may stand once in a constraint")
+    return values[0] if values else None
+
+
+def _number(kind: str, values: list[str]) -> int | None:
+    value = _once(kind, values)
     if value is None:
         return None
-    if _NUMBER.fullmatch(value) is None or int(value) > most:
-        raise InvalidInput(f"{name}: takes a number from 0 to {most}, not {value!r}")
+    if not _NUMBER.fullmatch(value) or int(value) > _MAX_NUMBER:
+        raise InvalidInput(f"{kind}: takes a number from 0 to {_MAX_NUMBER}, not {_shown(value)}")
     return int(value)
 
 
-def _security(value: str) -> Security:
-    try:
-        return Security[value]
-    except KeyError as error:
-        raise InvalidInput(f"SEC: takes INSECURE, STALE or SECURE, not {value!r}") from error
+def _level(values: list[str]) -> SecurityLevel:
+    value = _once("SEC", values)
+    if value is None:
+        return SecurityLevel.SECURE
+    if value not in SecurityLevel.__members__:
+        raise InvalidInput(f"SEC: takes INSECURE, STALE or SECURE, not {_shown(value)}")
+    return SecurityLevel[value]
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN_CHARACTERS else repr(text[:_SHOWN_CHARACTERS]) + "..."

@@ -3,7 +3,7 @@
 What each field is taken from:
 
 =========  =========================  ==================  =======  ================
-TEE        code                       signer              product  security version
+TEE        measurement                signer              product  security version
 =========  =========================  ==================  =======  ================
 sgx        MRENCLAVE (32)             MRSIGNER (32)       PRODID   ISVSVN
 snp        MEASUREMENT (48)           ID_KEY_DIGEST (48)  0        GUEST_SVN
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Security(IntEnum):
+class SecurityLevel(IntEnum):
     """How far a platform can be trusted, in the three steps of the constraint language."""
 
     INSECURE = 0
@@ -38,21 +38,21 @@ class Security(IntEnum):
 class Identity:
     """One enclave's identity, read from evidence. Nothing in it is trusted before the evidence is verified."""
 
-    tee: str
-    """The kind of evidence, as in the attestation document."""
-    code: bytes
+    measurement: bytes
     """The code's measurement (32 or 48 bytes)."""
     signer: bytes | None
-    """Who answers for the code (a digest of 32 or 48 bytes); None where the TEE knows no signer."""
+    """Who answers for the code (a digest of 32 or 48 bytes); None where the TEE knows no signer, or there is none."""
     product: int
     security_version: int
-    debug: bool
-    """Whether the host can read the enclave's memory."""
-    security: Security
-    status: str
-    """The platform's state in its vendor's own word."""
+    level: SecurityLevel
+    tee: str
+    """The kind of evidence, as in the attestation document."""
     report_data: bytes
     """What the enclave bound into the evidence (64 bytes; 0 to 512 in a Nitro document)."""
+    status: str
+    """The platform's state in its vendor's own word, or what is to be said of it."""
+    debug: bool = False
+    """Whether the host can read the enclave's memory."""
     dated: int | None = None
     """Since when the statement about the platform is known to hold (Unix seconds); None: it carries no date."""
     advisories: tuple[str, ...] = ()
@@ -64,13 +64,13 @@ class Identity:
         """The identity in human words, as (name, value)."""
         rows = [
             ("TEE", self.tee),
-            ("code", self.code.hex()),
+            ("code", self.measurement.hex()),
             ("signer", "none" if self.signer is None else self.signer.hex()),
             ("product", str(self.product)),
             ("security version", str(self.security_version)),
             ("debug", "yes: the host can read its memory" if self.debug else "no"),
-            ("security", f"{self.security.name} ({self.status})"),
+            ("security", f"{self.level.name} ({self.status})"),
         ]
         if self.advisories:
             rows.append(("advisories", " ".join(self.advisories)))
-        return [*rows, ("report data", self.report_data.hex()), *self.details]
+        return [*rows, ("report data", self.report_data.hex() or "none"), *self.details]

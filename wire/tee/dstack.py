@@ -16,7 +16,7 @@ from typing import Final
 
 from wire.codec import expect, pack, unpack
 from wire.errors import EvidenceForged, EvidenceMalformed, Malformed
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 from wire.limits import MAX_EVIDENCE_BYTES
 from wire.tee.intel import verify_quote
 from wire.tee.intel_quote import Quote, TdBody
@@ -75,7 +75,7 @@ class DstackEvidence:
         return replace(
             of_quote,
             tee="dstack",
-            code=hashlib.sha384(b"pmap/1 dstack code" + measured).digest(),
+            measurement=hashlib.sha384(b"pmap/1 dstack code" + measured).digest(),
             signer=hashlib.sha384(b"pmap/1 dstack signer" + governed).digest(),
             details=(
                 ("compose hash", compose.hex()),
@@ -113,4 +113,4 @@ def verify_dstack(
 def show_dstack(untrusted: bytes) -> Identity:
     """What the evidence says, unverified. Raises as :func:`read_dstack`."""
     evidence, quote, body = read_dstack(untrusted)
-    return evidence.identity(quote.identity(Security.INSECURE, "not verified"), body)
+    return evidence.identity(quote.identity(SecurityLevel.INSECURE, "not verified"), body)

@@ -26,7 +26,7 @@ from wire.errors import (
     TeeUnavailable,
     UntrustedRoot,
 )
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 from wire.limits import MAX_COLLATERAL_BYTES
 from wire.tee import der
 from wire.tee.intel_quote import Quote
@@ -34,14 +34,14 @@ from wire.tee.roots import INTEL_SGX_ROOT
 from wire.tee.x509 import Certificate, parse_pem
 
 TCB_SECURITY: Final = {
-    "UpToDate": Security.SECURE,
-    "SWHardeningNeeded": Security.STALE,
-    "ConfigurationNeeded": Security.STALE,
-    "ConfigurationAndSWHardeningNeeded": Security.STALE,
-    "TDRelaunchAdvised": Security.STALE,
-    "TDRelaunchAdvisedConfigurationNeeded": Security.STALE,
-    "OutOfDate": Security.STALE,
-    "OutOfDateConfigurationNeeded": Security.STALE,
+    "UpToDate": SecurityLevel.SECURE,
+    "SWHardeningNeeded": SecurityLevel.STALE,
+    "ConfigurationNeeded": SecurityLevel.STALE,
+    "ConfigurationAndSWHardeningNeeded": SecurityLevel.STALE,
+    "TDRelaunchAdvised": SecurityLevel.STALE,
+    "TDRelaunchAdvisedConfigurationNeeded": SecurityLevel.STALE,
+    "OutOfDate": SecurityLevel.STALE,
+    "OutOfDateConfigurationNeeded": SecurityLevel.STALE,
 }
 """What each of Intel's TCB statuses counts as. ``Revoked``, and any that is not here, is refused."""
 

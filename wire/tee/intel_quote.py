@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wire.errors import EvidenceMalformed
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 from wire.limits import MAX_EVIDENCE_BYTES
 from wire.tee.x509 import Certificate, parse_pem
 
@@ -117,32 +117,33 @@ class Quote:
         return "sgx" if isinstance(self.body, SgxBody) else "tdx"
 
     def identity(
-        self, security: Security, status: str, dated: int | None = None, advisories: tuple[str, ...] = ()
+        self, security: SecurityLevel, status: str, dated: int | None = None, advisories: tuple[str, ...] = ()
     ) -> Identity:
         """The identity that this quote states, on a platform of this standing."""
         body = self.body
         if isinstance(body, SgxBody):
-            code, signer, product, version = body.measurement, body.signer, body.product, body.security_version
+            measurement, signer = body.measurement, body.signer
+            product, version = body.product, body.security_version
             details = [("config id", body.config.hex())]
         else:
-            code, signer, product, version = body.code, None, 0, 0
+            measurement, signer, product, version = body.code, None, 0, 0
             if any(body.service):
                 # A migration TD may take the domain's memory elsewhere, and so make a clone of it.
-                security, status = Security.INSECURE, "is bound to a service TD"
+                security, status = SecurityLevel.INSECURE, "is bound to a service TD"
             details = [("MRTD", body.measurement.hex())]
             details += [(f"RTMR{index}", value.hex()) for index, value in enumerate(body.registers)]
             details += [("MRCONFIGID", body.config.hex()), ("MROWNER", body.owner.hex())]
             details += [("TDX module", body.module.hex()), ("TD attributes", f"{body.attributes:#018x}")]
         return Identity(
-            self.tee,
-            code,
+            measurement,
             signer,
             product,
             version,
-            body.debug,
             security,
-            status,
+            self.tee,
             body.report_data,
+            status,
+            body.debug,
             dated,
             advisories,
             tuple(details),

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from wire.cbor import pack_cbor, unpack_cbor
 from wire.errors import DebugEnclave, EvidenceExpired, EvidenceForged, EvidenceMalformed, Malformed
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 from wire.limits import MAX_CHAIN_CERTIFICATES, MAX_EVIDENCE_BYTES
 from wire.tee.roots import AWS_NITRO_ROOT
 from wire.tee.x509 import Certificate, check_chain
@@ -88,16 +88,16 @@ class NitroDocument:
         """The identity that this document states."""
         signer = self.pcrs.get(_SIGNER, b"")
         return Identity(
-            "nitro",
             self.pcrs[_IMAGE],
             signer if any(signer) else None,
             0,
             0,
-            not any(self.pcrs[_IMAGE]),
             # AWS patches its platform itself and states no version of it.
-            Security.SECURE,
-            "operated by AWS",
+            SecurityLevel.SECURE,
+            "nitro",
             self.user_data,
+            "operated by AWS",
+            not any(self.pcrs[_IMAGE]),
             self.timestamp // _MILLISECONDS,
             details=(
                 ("module", self.module_id),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wire.errors import EvidenceMalformed
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 
 REPORT_BYTES: Final = 1184
 SIGNED_BYTES: Final = 0x2A0
@@ -136,28 +136,27 @@ class SnpReport:
         """Whether the guest's policy lets the host decrypt its memory."""
         return bool(self.policy & _POLICY_DEBUG)
 
-    def identity(self, least: SnpTcb | None, dated: int | None = None) -> Identity:
+    def identity(self, least: SnpTcb | None) -> Identity:
         """The identity that this report states; ``least``: the firmware that counts as up to date."""
         if self.migration_agent != _NO_MIGRATION_AGENT:
             # Such an agent may take the guest's memory elsewhere, and so make a clone of it.
-            security, status = Security.INSECURE, "has a migration agent"
+            security, status = SecurityLevel.INSECURE, "has a migration agent"
         elif least is None:
-            security, status = Security.STALE, "firmware not judged: no least TCB was given"
+            security, status = SecurityLevel.STALE, "firmware not judged: no least TCB was given"
         elif self.reported_tcb.covers(least):
-            security, status = Security.SECURE, "firmware covers the least TCB"
+            security, status = SecurityLevel.SECURE, "firmware covers the least TCB"
         else:
-            security, status = Security.STALE, "firmware is below the least TCB"
+            security, status = SecurityLevel.STALE, "firmware is below the least TCB"
         return Identity(
-            "snp",
             self.measurement,
             self.id_key_digest if any(self.id_key_digest) else None,
             0,
             self.guest_svn,
-            self.debug,
             security,
-            status,
+            "snp",
             self.report_data,
-            dated,
+            status,
+            self.debug,
             details=(
                 ("guest policy", f"{self.policy:#x}"),
                 ("VMPL", str(self.vmpl)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wire.errors import EvidenceMalformed, Malformed, ReportDataMismatch
-from wire.identity import Identity, Security
+from wire.identity import Identity, SecurityLevel
 from wire.simulated import SIMULATED, SimulatedEvidence
 from wire.tee.dstack import show_dstack, verify_dstack
 from wire.tee.intel import verify_intel
@@ -29,8 +29,8 @@ KINDS: Final = ("sgx", "tdx", "dstack", "snp", "nitro", SIMULATED)
 class Endorsements:
     """What a verifier brings along: none of it secret, all but ``roots`` and ``snp_least_tcb`` checked by signatures.
 
-    ``collateral``: Intel's, in JSON (SGX, TDX, dstack). ``snp_chain``: VCEK or VLEK, ASK or ASVK, ARK, where the evidence does not
-    carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`. ``snp_least_tcb``: the
+    ``collateral``: Intel's, in JSON (SGX, TDX, dstack). ``snp_chain``: VCEK or VLEK, ASK or ASVK, ARK, where the
+    evidence does not carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`. ``snp_least_tcb``: the
     firmware that counts as up to date on AMD's platforms, for which AMD publishes no statement.
     """
 
@@ -95,7 +95,7 @@ def show_evidence(kind: str, untrusted: bytes) -> Identity:
         quote = Quote.parse(untrusted)
         if quote.tee != kind:
             raise EvidenceMalformed(f"a quote of {quote.tee} where {kind} was announced")
-        return quote.identity(Security.INSECURE, "not verified")
+        return quote.identity(SecurityLevel.INSECURE, "not verified")
     if kind == "dstack":
         return show_dstack(untrusted)
     if kind == "snp":
@@ -131,13 +131,12 @@ def _simulated(untrusted: bytes) -> Identity:
     except Malformed as error:
         raise EvidenceMalformed(str(error)) from error
     return Identity(
-        SIMULATED,
         evidence.measurement,
         evidence.signer,
         evidence.product,
         evidence.security_version,
-        False,
-        Security.INSECURE,
-        "simulated: no hardware protects it",
+        SecurityLevel.INSECURE,
+        SIMULATED,
         evidence.report_data,
+        "simulated: no hardware protects it",
     )
