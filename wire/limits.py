@@ -73,7 +73,7 @@ MAX_COLLATERAL_BYTES: Final = MIB
 """Intel's collateral in JSON: the revocation list of PCK certificates is most of it."""
 MAX_CERTIFICATE_BYTES: Final = 8 * KIB
 MAX_CHAIN_CERTIFICATES: Final = 8  # certificates
-MAX_CONSTRAINT_CHARACTERS: Final = 8 * KIB  # characters
+MAX_CONSTRAINT_CHARACTERS: Final = 16 * KIB  # characters
 MAX_HANDOVER_BYTES: Final = 128 * KIB
 
 # --- keys ---------------------------------------------------------------------------------------------

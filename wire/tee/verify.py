@@ -30,8 +30,8 @@ class Endorsements:
     """What a verifier brings along: none of it secret, all but ``roots`` and ``snp_least_tcb`` checked by signatures.
 
     ``collateral``: Intel's, in JSON (SGX, TDX, dstack). ``snp_chain``: VCEK or VLEK, ASK or ASVK, ARK, where the
-    evidence does not carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`. ``snp_least_tcb``: the
-    firmware that counts as up to date on AMD's platforms, for which AMD publishes no statement.
+    evidence does not carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`.
+    ``snp_least_tcb``: the firmware that counts as up to date on AMD's platforms, of which AMD makes no statement.
     """
 
     collateral: str | None = None
