@@ -75,12 +75,12 @@ def measure(enclave_class: type, settings: list[object]) -> bytes:
     digest.update(pack([enclave_class.__module__, enclave_class.__qualname__]))
     places = {Path(sys.modules[name].__file__ or "").resolve().parent for name in ("pmap", "wire")}
     for ancestor in enclave_class.__mro__:
-        if ancestor is object:
-            continue
+        if ancestor.__module__.partition(".")[0] in sys.stdlib_module_names:
+            continue  # as typing.Generic, and object; __main__ is not among these names
         file = getattr(sys.modules.get(ancestor.__module__), "__file__", None)
         if file is None or not Path(file).is_file():
             digest.update(pack(["no file", ancestor.__qualname__, _bytecode(ancestor)]))
-        elif not file.startswith(sys.base_prefix):
+        else:
             places.add(_package_of(Path(file).resolve()))
     for place in sorted(places):
         _measure_place(digest, place)

@@ -1,4 +1,4 @@
-"""TDX: quotes through configfs-tsm. The CPU derives no sealing keys, so they come from a key source (a vTPM, a file)."""
+"""TDX: quotes through configfs-tsm. The CPU derives no sealing keys: they come from a key source (a vTPM, a file)."""
 
 from __future__ import annotations
 
