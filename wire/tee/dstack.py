@@ -105,7 +105,7 @@ def read_dstack(untrusted: bytes) -> tuple[DstackEvidence, Quote, TdBody]:
 def verify_dstack(
     untrusted: bytes, untrusted_collateral: str, at: int, *, roots: Collection[Certificate] = ()
 ) -> Identity:
-    """As :func:`wire.tee.intel.verify_intel`, for dstack evidence."""
+    """As :func:`wire.tee.intel.verify_quote`, for dstack evidence."""
     evidence, quote, body = read_dstack(untrusted)
     return evidence.identity(verify_quote(quote, untrusted_collateral, at, roots=roots), body)
 

@@ -31,7 +31,7 @@ from wire.limits import MAX_COLLATERAL_BYTES
 from wire.tee import der
 from wire.tee.intel_quote import Quote
 from wire.tee.roots import INTEL_SGX_ROOT
-from wire.tee.x509 import Certificate, parse_pem
+from wire.tee.x509 import Certificate, check_chain, parse_pem
 
 TCB_SECURITY: Final = {
     "UpToDate": SecurityLevel.SECURE,
@@ -89,30 +89,31 @@ class Collateral:
         return min(start for name, start, _ in self.periods if name in _STATEMENTS)
 
 
-def verify_intel(
-    untrusted_quote: bytes, untrusted_collateral: str, at: int, *, roots: Collection[Certificate] = ()
-) -> Identity:
-    """Verify an SGX or TDX quote as of ``at`` (Unix seconds); ``roots``: roots to trust beside Intel's.
+def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Collection[Certificate] = ()) -> Identity:
+    """Verify a parsed SGX or TDX quote as of ``at`` (Unix seconds); ``roots``: roots to trust beside Intel's.
 
     Raises:
         EvidenceMalformed, EvidenceForged, UntrustedRoot, EvidenceExpired.
         DebugEnclave: the enclave is in debug mode.
         TcbUnacceptable: the platform's TCB is revoked, or of a status that nobody knows here.
+        TeeUnavailable: the library is not installed.
     """
-    return verify_quote(Quote.parse(untrusted_quote), untrusted_collateral, at, roots=roots)
-
-
-def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Collection[Certificate] = ()) -> Identity:
-    """As :func:`verify_intel`, for a parsed quote."""
+    trusted = {INTEL_SGX_ROOT, *(one.fingerprint for one in roots)}
+    if quote.chain:
+        check_chain(quote.chain, trusted, at, "quote's")
     collateral = Collateral.parse(untrusted_collateral)
     pck_chain = quote.chain or collateral.pck_chain
     if not pck_chain:
         raise EvidenceMalformed("the quote only names its PCK certificate, and the collateral does not hold it")
-    root = _check_roots([pck_chain, *collateral.chains], roots)
-    for certificate in {one.der: one for chain in (pck_chain, *collateral.chains) for one in chain}.values():
-        certificate.check_time(at, "Intel certificate")
+    # The library checks these chains too, but takes a root's own certificate at its word beside the key.
+    for chain in (collateral.pck_chain, *collateral.chains):
+        if chain:
+            check_chain(chain, trusted, at, "collateral's")
+    root = pck_chain[-1]
+    if any(chain[-1].key != root.key for chain in collateral.chains):
+        raise UntrustedRoot("the quote and its collateral end in different roots")
     for name, start, end in collateral.periods:
-        if not start <= at <= end:
+        if not start <= at < end:
             raise EvidenceExpired(f"the collateral's {name} does not hold at the given time, but {_span(start, end)}")
     if quote.body.debug:
         raise DebugEnclave("the enclave runs in debug mode: its host can read everything in it")
@@ -144,17 +145,6 @@ def _claims(quote: Quote, collateral: Collateral, at: int, root: Certificate) ->
         raise EvidenceForged(f"the quote or its collateral does not hold: {error}") from error
     claims: dict[str, Any] = json.loads(verified.to_json())
     return claims
-
-
-def _check_roots(chains: list[tuple[Certificate, ...]], roots: Collection[Certificate]) -> Certificate:
-    """The one root of all chains, which must be a trusted one."""
-    trusted = {INTEL_SGX_ROOT, *(one.fingerprint for one in roots)}
-    found = {chain[-1].fingerprint for chain in chains}
-    if not found <= trusted:
-        raise UntrustedRoot(f"a chain ends in a root that is not trusted: {min(found - trusted).hex()}")
-    if len(found) > 1:
-        raise UntrustedRoot("the quote and its collateral end in different roots")
-    return chains[0][-1]
 
 
 def _object(text: str, what: str) -> dict[str, Any]:

@@ -115,7 +115,6 @@ def verify_nitro(untrusted: bytes, at: int, *, roots: Collection[bytes] = ()) ->
         DebugEnclave: the PCRs are zero.
     """
     document = NitroDocument.parse(untrusted)
-    check_chain(document.chain, {AWS_NITRO_ROOT, *roots}, at, "Nitro")
     key = document.chain[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise EvidenceMalformed("a Nitro document's key that is not on P-384")
@@ -126,6 +125,7 @@ def verify_nitro(untrusted: bytes, at: int, *, roots: Collection[bytes] = ()) ->
         key.verify(encoded, signed, ec.ECDSA(hashes.SHA384()))
     except InvalidSignature as error:
         raise EvidenceForged("the Nitro document was not signed by the key of its certificate") from error
+    check_chain(document.chain, {AWS_NITRO_ROOT, *roots}, at, "Nitro")
     if document.timestamp // _MILLISECONDS > at + _CLOCK_TOLERANCE:
         raise EvidenceExpired("the Nitro document is from the future")
     if not any(document.pcrs[_IMAGE]):

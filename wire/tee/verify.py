@@ -14,7 +14,7 @@ from wire.errors import EvidenceMalformed, Malformed, ReportDataMismatch
 from wire.identity import Identity, SecurityLevel
 from wire.simulated import SIMULATED, SimulatedEvidence
 from wire.tee.dstack import show_dstack, verify_dstack
-from wire.tee.intel import verify_intel
+from wire.tee.intel import verify_quote
 from wire.tee.intel_quote import Quote
 from wire.tee.nitro import NitroDocument, verify_nitro
 from wire.tee.snp import split_evidence, verify_snp
@@ -63,9 +63,7 @@ def verify_evidence(
     roots = endorsements.roots
     fingerprints = [root.fingerprint for root in roots]
     if kind in ("sgx", "tdx"):
-        identity = verify_intel(untrusted, _collateral(endorsements), at, roots=roots)
-        if identity.tee != kind:
-            raise EvidenceMalformed(f"a quote of {identity.tee} where {kind} was announced")
+        identity = verify_quote(_quote(kind, untrusted), _collateral(endorsements), at, roots=roots)
     elif kind == "dstack":
         identity = verify_dstack(untrusted, _collateral(endorsements), at, roots=roots)
     elif kind == "snp":
@@ -92,10 +90,7 @@ def show_evidence(kind: str, untrusted: bytes) -> Identity:
     Raises :class:`EvidenceMalformed`, and :class:`EvidenceForged` for a dstack event log that is not its quote's.
     """
     if kind in ("sgx", "tdx"):
-        quote = Quote.parse(untrusted)
-        if quote.tee != kind:
-            raise EvidenceMalformed(f"a quote of {quote.tee} where {kind} was announced")
-        return quote.identity(SecurityLevel.INSECURE, "not verified")
+        return _quote(kind, untrusted).identity(SecurityLevel.INSECURE, "not verified")
     if kind == "dstack":
         return show_dstack(untrusted)
     if kind == "snp":
@@ -117,6 +112,13 @@ def guess_kind(untrusted: bytes) -> str:
             continue
         return kind
     raise EvidenceMalformed("this is no evidence of a kind that is known here: " + ", ".join(KINDS))
+
+
+def _quote(kind: str, untrusted: bytes) -> Quote:
+    quote = Quote.parse(untrusted)
+    if quote.tee != kind:
+        raise EvidenceMalformed(f"a quote of {quote.tee} where {kind} was announced")
+    return quote
 
 
 def _collateral(endorsements: Endorsements) -> str:
