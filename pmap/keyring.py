@@ -6,14 +6,12 @@
     generation = [number, commit, root, secret]
 
 Records are encrypted under the newest *generation* of secrets; older ones stay as long as a record of the window
-needs them. A rotation adds one (:meth:`Keyring.rotated`), and says from which commit on, so a keyring that was rotated
-does not open a history that is older than that. The checkpoint key never changes: it is what two histories of a store
+needs them. A rotation adds one (:meth:`Keyring.rotated`), and says from which commit on: see :mod:`pmap.rotation`. The checkpoint key never changes: it is what two histories of a store
 are told apart by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,11 +19,9 @@ from wire.codec import expect, pack, unpack
 from wire.crypto import HASH_BYTES, KEY_BYTES, Randomness, SigningKey, Unauthentic, derive_key, open_once, seal_once
 from wire.errors import (
     CorruptedStore,
-    ForkDetected,
     InvalidInput,
     LimitExceeded,
     Malformed,
-    RollbackDetected,
     UnsupportedVersion,
     WrongKey,
 )
@@ -112,22 +108,6 @@ class Keyring:
         newest = self.generations[-1].number
         oldest = min((_generation_of(epoch) for epoch in epochs_in_use), default=newest)
         return replace(self, generations=tuple(one for one in self.generations if one.number >= min(oldest, newest)))
-
-    def check_history(self, commit: int, root_at: Callable[[int], bytes | None]) -> None:
-        """Compare a replayed history, which ends at ``commit``, with what the last rotation saw.
-
-        Raises:
-            RollbackDetected: the records end before the rotation.
-            ForkDetected: at the rotation, this history was another.
-        """
-        newest = self.generations[-1]
-        if commit < newest.commit:
-            raise RollbackDetected(
-                f"the store's keys were rotated at commit {newest.commit}, but its records end at {commit}"
-            )
-        root = root_at(newest.commit)
-        if root is not None and root != newest.root:
-            raise ForkDetected(f"the store's keys were rotated at commit {newest.commit} of another history")
 
     # --- sealing -----------------------------------------------------------------------------------------
 

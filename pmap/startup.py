@@ -15,6 +15,7 @@ from pmap.handover import EvidenceVerifier, Predecessor, Successor
 from pmap.keyring import Keyring
 from pmap.log import CommitLog
 from pmap.replay import Replay
+from pmap.rotation import check_generation, note_generation
 from pmap.tee import Tee
 from pmap.version_floor import enforce_version_floor
 from wire.boundary import Delivery
@@ -79,12 +80,13 @@ class Restart:
             LimitExceeded: a rotation while records of too many older generations are still needed.
         """
         log = self._replay.finish(self._randomness, self._settings.log)
-        self._keyring.check_history(log.n, log.history.root_at)
+        check_generation(log.entries, self._keyring, log.n, log.history.root)
         enforce_version_floor(log.entries, self._settings.security_version)
         keyring = self._keyring.retired(self._replay.epochs)
         if self._rotate:
             keyring = keyring.rotated(self._randomness, log.n, log.history.root)
             log.begin_epoch(keyring, self._randomness)
+        note_generation(log.entries, keyring)
         if keyring != self._keyring:
             # A crash before it is stored leaves the old keyring and no record that needs the new one; after it, both
             # generations are there: so either way the store opens.

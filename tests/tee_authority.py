@@ -125,7 +125,7 @@ def snp_report(
 
 
 def nitro_document(chain: list[Issuer], *, tagged: bool = False, **changed: object) -> bytes:
-    """A signed document; ``chain``: leaf first, root last; ``changed``: fields to replace, or (``...``) to leave out."""
+    """A signed document; ``chain``: leaf first, root last; ``changed``: fields to replace, or to leave out (...)."""
     fields: dict[str, object] = {
         "module_id": "i-0-enc0",
         "digest": "SHA384",
