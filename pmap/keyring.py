@@ -6,8 +6,8 @@
     generation = [number, commit, root, secret]
 
 Records are encrypted under the newest *generation* of secrets; older ones stay as long as a record of the window
-needs them. A rotation adds one (:meth:`Keyring.rotated`), and says from which commit on: see :mod:`pmap.rotation`. The checkpoint key never changes: it is what two histories of a store
-are told apart by.
+needs them. A rotation adds one, and says from which commit on (:mod:`pmap.rotation`). The checkpoint key never
+changes: it is what two histories of a store are told apart by.
 """
 
 from __future__ import annotations

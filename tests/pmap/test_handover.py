@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 
 import pytest
@@ -226,12 +227,12 @@ def test_every_flipped_byte_of_every_message_is_refused() -> None:
     source, target = predecessor(store), successor()
 
     def follow(changed_invitation: bytes) -> None:
-        # Simulated evidence is not signed, so a change in it may pass at first; the inviter itself does not know it.
+        # Simulated evidence is not signed, so a change in it may pass at first; but the other side knows what it sent.
         source.answer(successor().request(changed_invitation, NOW), NOW)
 
     refused(source.invitation, follow)
     request = target.request(source.invitation, NOW)
-    refused(request, lambda changed: source.answer(changed, NOW))
+    refused(request, lambda changed: target.receive(copy(source).answer(changed, NOW)))
     package = source.answer(request, NOW)
     refused(package, target.receive)
     target.receive(package)
