@@ -82,7 +82,7 @@ def measure(enclave_class: type, settings: list[object]) -> bytes:
             digest.update(pack(["no file", ancestor.__qualname__, _bytecode(ancestor)]))
         else:
             places.add(_package_of(Path(file).resolve()))
-    for place in sorted(places):
+    for place in sorted(places, key=lambda place: (place.name, place)):
         _measure_place(digest, place)
     digest.update(pack(settings))
     return digest.digest()

@@ -29,7 +29,7 @@ from wire.errors import (
 from wire.identity import Identity, SecurityLevel
 from wire.limits import MAX_COLLATERAL_BYTES
 from wire.tee import der
-from wire.tee.intel_quote import Quote
+from wire.tee.intel_quote import Quote, TdBody
 from wire.tee.roots import INTEL_SGX_ROOT
 from wire.tee.x509 import Certificate, check_chain, parse_pem
 
@@ -65,6 +65,8 @@ class Collateral:
     """The PCK certificate's chain, for quotes that only name it; else empty."""
     periods: tuple[tuple[str, int, int], ...]
     """Of each statement and revocation list: its name, from when and until when it holds (Unix seconds)."""
+    revoked: frozenset[tuple[bytes, bytes]]
+    """Issuer and serial number of each revoked certificate."""
 
     @classmethod
     def parse(cls, untrusted: str) -> Collateral:
@@ -78,10 +80,12 @@ class Collateral:
             if _HEX.fullmatch(fields[name]) is None:
                 raise EvidenceMalformed(f"the collateral's {name} is not in lower-case hexadecimal digits")
         periods = [_statement_period(name, fields[name]) for name in _STATEMENTS]
-        periods += [_list_period(name, bytes.fromhex(fields[name])) for name in _LISTS]
+        lists = [_RevocationList.parse(name, bytes.fromhex(fields[name])) for name in _LISTS]
+        periods += [(name, found.start, found.end) for name, found in zip(_LISTS, lists, strict=True)]
+        revoked = frozenset((found.issuer, serial) for found in lists for serial in found.serials)
         chains = [_chain(fields[name], name) for name in _CHAINS]
         pck_chain = _chain(fields[_PCK_CHAIN], _PCK_CHAIN) if _PCK_CHAIN in fields else ()
-        return cls(untrusted, tuple(chains), pck_chain, tuple(periods))
+        return cls(untrusted, tuple(chains), pck_chain, tuple(periods), revoked)
 
     @property
     def dated(self) -> int:
@@ -95,7 +99,8 @@ def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Col
     Raises:
         EvidenceMalformed, EvidenceForged, UntrustedRoot, EvidenceExpired.
         DebugEnclave: the enclave is in debug mode.
-        TcbUnacceptable: the platform's TCB is revoked, or of a status that nobody knows here.
+        TcbUnacceptable: the platform's TCB or certificate is revoked, its status is one that nobody knows here, or the
+            trust domain is bound to a service TD.
         TeeUnavailable: the library is not installed.
     """
     trusted = {INTEL_SGX_ROOT, *(one.fingerprint for one in roots)}
@@ -115,8 +120,14 @@ def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Col
     for name, start, end in collateral.periods:
         if not start <= at < end:
             raise EvidenceExpired(f"the collateral's {name} does not hold at the given time, but {_span(start, end)}")
+    for certificate in (*pck_chain, *(one for chain in collateral.chains for one in chain)):
+        if (certificate.issuer, certificate.serial) in collateral.revoked:
+            raise TcbUnacceptable("the platform's certificate, or one above it, was revoked")
     if quote.body.debug:
         raise DebugEnclave("the enclave runs in debug mode: its host can read everything in it")
+    if isinstance(quote.body, TdBody) and any(quote.body.service):
+        # A migration TD may take the domain's memory elsewhere, and so make a clone of it.
+        raise TcbUnacceptable("the trust domain is bound to a service TD")
     claims = _claims(quote, collateral, at, root)
     status = claims["tcb"]["status"]
     if status not in TCB_SECURITY:
@@ -176,14 +187,24 @@ def _statement_period(name: str, text: str) -> tuple[str, int, int]:
     return name, int(start.timestamp()), int(end.timestamp())
 
 
-def _list_period(name: str, data: bytes) -> tuple[str, int, int]:
-    """thisUpdate and nextUpdate of a CertificateList (RFC 5280, 5.1)."""
-    parts = list(der.values(der.only(data, der.SEQUENCE).content))
-    fields = list(der.values(parts[0].content)) if parts else []
-    dates = [field for field in fields if field.tag in (der.UTC_TIME, der.GENERALIZED_TIME)]
-    if len(dates) != 2:
-        raise EvidenceMalformed(f"the collateral's {name} has no dates")
-    return name, der.time(dates[0]), der.time(dates[1])
+@dataclass(frozen=True, slots=True)
+class _RevocationList:
+    """A CertificateList (RFC 5280, 5.1), as far as it is needed to say why a platform is refused."""
+
+    issuer: bytes
+    start: int
+    end: int
+    serials: frozenset[bytes]
+
+    @classmethod
+    def parse(cls, name: str, data: bytes) -> _RevocationList:
+        parts = list(der.values(der.only(data, der.SEQUENCE).content))
+        fields = list(der.values(parts[0].content)) if parts else []
+        if [field.tag for field in fields[:3]] != [der.INTEGER, der.SEQUENCE, der.SEQUENCE] or len(fields) < 5:
+            raise EvidenceMalformed(f"the collateral's {name} is no revocation list of version 2")
+        entries = der.values(fields[5].content) if len(fields) > 5 and fields[5].tag == der.SEQUENCE else ()
+        serials = frozenset(next(der.values(entry.content), entry).content for entry in entries)
+        return cls(fields[2].raw, der.time(fields[3]), der.time(fields[4]), serials)
 
 
 def _chain(text: str, name: str) -> tuple[Certificate, ...]:

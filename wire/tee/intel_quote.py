@@ -1,4 +1,4 @@
-"""Intel's quotes, field by field: SGX in versions 3 and 4, TDX 1.0 in version 4, SGX and TDX 1.0/1.5 in version 5.
+"""Intel's quotes, field by field: SGX in version 3, TDX 1.0 in version 4, TDX 1.0 and 1.5 in version 5.
 
 Source: Intel SGX ECDSA QuoteLibReference (version 3), Intel TDX DCAP Quoting Library API (versions 4 and 5). All$
 numbers are little-endian. Nothing that is read here is verified: see :mod:`wire.tee.intel`.
@@ -23,7 +23,7 @@ _INTEL_QE: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _SGX_BODY_BYTES: Final = 384
 _TD10_BODY_BYTES: Final = 584
 _TD15_BODY_BYTES: Final = 648
-_BODY_TYPES: Final = {1: (_SGX, _SGX_BODY_BYTES), 2: (_TDX, _TD10_BODY_BYTES), 3: (_TDX, _TD15_BODY_BYTES)}
+_BODY_TYPES: Final = {2: _TD10_BODY_BYTES, 3: _TD15_BODY_BYTES}
 _SIGNATURE_BYTES: Final = 64
 _KEY_BYTES: Final = 64
 _REGISTER_BYTES: Final = 48
@@ -127,9 +127,6 @@ class Quote:
             details = [("config id", body.config.hex())]
         else:
             measurement, signer, product, version = body.code, None, 0, 0
-            if any(body.service):
-                # A migration TD may take the domain's memory elsewhere, and so make a clone of it.
-                security, status = SecurityLevel.INSECURE, "is bound to a service TD"
             details = [("MRTD", body.measurement.hex())]
             details += [(f"RTMR{index}", value.hex()) for index, value in enumerate(body.registers)]
             details += [("MRCONFIGID", body.config.hex()), ("MROWNER", body.owner.hex())]
@@ -174,11 +171,11 @@ class _Reader:
 def _body_bytes(reader: _Reader, version: int, tee: int) -> int:
     if version == 3 and tee == _SGX:  # in version 3 these bytes are reserved
         return _SGX_BODY_BYTES
-    if version == 4 and tee in (_SGX, _TDX):
-        return _SGX_BODY_BYTES if tee == _SGX else _TD10_BODY_BYTES
-    if version == 5:
+    if version == 4 and tee == _TDX:
+        return _TD10_BODY_BYTES
+    if version == 5 and tee == _TDX:
         kind, size = reader.number(2), reader.number(4)
-        if _BODY_TYPES.get(kind) == (tee, size):
+        if _BODY_TYPES.get(kind) == size:
             return size
     raise EvidenceMalformed(f"a quote of version {version} for TEE {tee:#x}: a kind that this code does not read")
 

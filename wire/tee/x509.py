@@ -60,6 +60,8 @@ class Certificate:
     """The bytes under the signature (TBSCertificate)."""
     algorithm: bytes
     signature: bytes
+    serial: bytes
+    """As it is encoded: the chip certificates of AMD have 0."""
     issuer: bytes
     subject: bytes
     not_before: int
@@ -90,6 +92,7 @@ class Certificate:
             signed.raw,
             algorithm.raw,
             der.bit_string(signature),
+            serial.content,
             issuer.raw,
             subject.raw,
             der.time(dates[0]),
