@@ -47,3 +47,17 @@ def open_platform(kind: str, root: Path = Path("/"), key_source: KeySource | Non
 
         return NitroEnclave(root, key_source)
     raise InvalidInput(f"there is no TEE {kind!r}: there are {', '.join(PLATFORMS)}")
+
+
+def parse_key_source(text: str) -> KeySource:
+    """Read ``vtpm``, ``vtpm:TCTI`` (tpm2-tss' notation) or ``file:PATH``. Raises :class:`InvalidInput`."""
+    kind, colon, rest = text.partition(":")
+    if kind == "vtpm" and (rest or not colon):
+        from pmap.tee.vtpm import VtpmKey
+
+        return VtpmKey(rest) if rest else VtpmKey()
+    if kind == "file" and rest:
+        from pmap.tee.provisioned import ProvisionedKey
+
+        return ProvisionedKey(Path(rest))
+    raise InvalidInput(f"a key source is 'vtpm', 'vtpm:TCTI' or 'file:PATH', not {text[:100]!r}")

@@ -24,10 +24,11 @@ from pmap.tee import CODE, SIGNER, SealPolicy, Tee
 from pmap.tee.configfs import TsmReports
 from pmap.tee.gramine import GramineSgx
 from pmap.tee.nitro import NitroEnclave
-from pmap.tee.platform import PLATFORMS, open_platform
+from pmap.tee.platform import PLATFORMS, open_platform, parse_key_source
 from pmap.tee.provisioned import ProvisionedKey
 from pmap.tee.snp import SevSnp
 from pmap.tee.tdx import Tdx
+from pmap.tee.vtpm import VtpmKey
 from wire.errors import InvalidInput, TeeUnavailable
 from wire.tee.dstack import DstackEvidence
 from wire.tee.intel_quote import Quote
@@ -453,3 +454,14 @@ def test_an_snp_guests_certificates_reach_the_verifier(tmp_path: Path) -> None:
     report = snp_report(leaf, SnpTcb(1, 1, 1, 1), report_data=b"\x0f" * 64)
     tsm_tree(tmp_path, "sev_guest", report, b"")
     assert SevSnp(tmp_path).evidence(b"\x0f" * 64) == report
+
+
+def test_a_key_source_is_named_in_one_word(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\x05" * 32)
+    source = parse_key_source(f"file:{tmp_path}/key")
+    assert source.key(CODE) == ProvisionedKey(tmp_path / "key").key(CODE)
+    assert isinstance(parse_key_source("vtpm"), VtpmKey)
+    assert isinstance(parse_key_source("vtpm:swtpm:path=/nowhere"), VtpmKey)
+    for text in ("", "file", "file:", "vtpm:", "tpm", "vault:key"):
+        with pytest.raises(InvalidInput, match="key source"):
+            parse_key_source(text)
