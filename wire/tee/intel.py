@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from wire.errors import (
@@ -106,7 +107,7 @@ def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Col
     trusted = {INTEL_SGX_ROOT, *(one.fingerprint for one in roots)}
     if quote.chain:
         check_chain(quote.chain, trusted, at, "quote's")
-    collateral = Collateral.parse(untrusted_collateral)
+    collateral = _parsed(untrusted_collateral)
     pck_chain = quote.chain or collateral.pck_chain
     if not pck_chain:
         raise EvidenceMalformed("the quote only names its PCK certificate, and the collateral does not hold it")
@@ -133,6 +134,12 @@ def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Col
     if status not in TCB_SECURITY:
         raise TcbUnacceptable(f"the platform's TCB status is {status}")
     return quote.identity(TCB_SECURITY[status], status, collateral.dated, tuple(claims["tcb"]["advisory_ids"]))
+
+
+@lru_cache(maxsize=4)
+def _parsed(untrusted_collateral: str) -> Collateral:
+    # The same text is needed again for each epoch of an enclave. Only parsed, so nothing stays verified by it.
+    return Collateral.parse(untrusted_collateral)
 
 
 def _claims(quote: Quote, collateral: Collateral, at: int, root: Certificate) -> dict[str, Any]:
