@@ -32,7 +32,8 @@ _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _PERIOD: Final = re.compile(
     r"P(?=\d)(?:([1-9]\d{0,3})Y)?(?:([1-9]\d{0,3})M)?(?:([1-9]\d{0,3})W)?(?:([1-9]\d{0,4})D)?", re.ASCII
 )
-_MAX_NUMBER: Final = 0xFFFF_FFFF  # SNP's guest SVN has 32 bits, SGX's numbers have 16
+_MAX_PRODUCT: Final = 0xFFFF
+_MAX_VERSION: Final = 0xFFFF_FFFF  # SNP's guest SVN has 32 bits, SGX's ISVSVN 16
 _SHOWN_CHARACTERS: Final = 40
 _SECONDS_PER_DAY: Final = 86_400
 _LAST_YEAR: Final = 9999
@@ -98,8 +99,8 @@ class Constraint:
             text,
             frozenset(_digest("C", value) for value in terms["C"]),
             frozenset(_digest("S", value) for value in terms["S"]),
-            _number("PROD", terms["PROD"]),
-            _number("REVOKE", terms["REVOKE"]) or 0,
+            _number("PROD", terms["PROD"], _MAX_PRODUCT),
+            _number("REVOKE", terms["REVOKE"], _MAX_VERSION) or 0,
             _level(terms["SEC"]),
             None if expire is None else Period.parse(expire),
         )
@@ -113,8 +114,8 @@ class Constraint:
     def __str__(self) -> str:
         return self.text
 
-    def check(self, identity: Identity, at: int) -> None:
-        """Accept a verified identity as of ``at`` (Unix seconds), or raise with a sentence.
+    def check(self, identity: Identity, at: int | None = None) -> None:
+        """Accept a verified identity as of ``at`` (Unix seconds; EXPIRE needs it), or raise with a sentence.
 
         Raises:
             DebugEnclave: the host can read the enclave's memory.
@@ -125,15 +126,16 @@ class Constraint:
         if identity.debug:
             raise DebugEnclave("the enclave runs in debug mode: its host can read everything in it")
         if identity.level < self.level:
+            reason = f" ({identity.status})" if identity.status else ""
             raise TcbUnacceptable(
-                f"the enclave's security level is {identity.level.name} ({identity.status}), the constraint asks for"
-                f" {self.level.name} or better"
+                f"the enclave's security level is {identity.level.name}, the constraint asks for {self.level.name} or"
+                f" better{reason}"
             )
         self._check_identity(identity)
         if self.expire is None:
             return
-        if identity.dated is None:
-            raise EvidenceExpired(f"{identity.tee} evidence carries no date, so EXPIRE: cannot hold")
+        if at is None or identity.dated is None:
+            raise EvidenceExpired("without a date of the evidence and a time to hold against it, EXPIRE: cannot hold")
         if at > self.expire.after(identity.dated):
             raise EvidenceExpired("what is known of the enclave's platform is older than EXPIRE: allows")
 
@@ -169,12 +171,12 @@ def _once(kind: str, values: list[str]) -> str | None:
     return values[0] if values else None
 
 
-def _number(kind: str, values: list[str]) -> int | None:
+def _number(kind: str, values: list[str], most: int) -> int | None:
     value = _once(kind, values)
     if value is None:
         return None
-    if not _NUMBER.fullmatch(value) or int(value) > _MAX_NUMBER:
-        raise InvalidInput(f"{kind}: takes a number from 0 to {_MAX_NUMBER}, not {_shown(value)}")
+    if not _NUMBER.fullmatch(value) or int(value) > most:
+        raise InvalidInput(f"{kind}: takes a number from 0 to {most}, not {_shown(value)}")
     return int(value)
 
 

@@ -45,11 +45,11 @@ class Identity:
     product: int
     security_version: int
     level: SecurityLevel
-    tee: str
+    tee: str = ""
     """The kind of evidence, as in the attestation document."""
-    report_data: bytes
+    report_data: bytes = b""
     """What the enclave bound into the evidence (64 bytes; 0 to 512 in a Nitro document)."""
-    status: str
+    status: str = ""
     """The platform's state in its vendor's own word, or what is to be said of it."""
     debug: bool = False
     """Whether the host can read the enclave's memory."""

@@ -80,7 +80,7 @@ def verify_evidence(
         # Anybody can make simulated evidence: there is nothing to verify, and its identity says INSECURE.
         identity = show_evidence(kind, untrusted)
     if report_data is not None and not hmac.compare_digest(identity.report_data, report_data):
-        raise ReportDataMismatch("the evidence is genuine but binds other keys than those of this enclave's epoch")
+        raise ReportDataMismatch("the evidence is about other keys than those of this enclave's epoch")
     return identity
 
 
@@ -100,7 +100,7 @@ def show_evidence(kind: str, untrusted: bytes) -> Identity:
         return NitroDocument.parse(untrusted).identity()
     if kind == SIMULATED:
         return _simulated(untrusted)
-    raise EvidenceMalformed(f"evidence of an unknown kind: {kind!r}")
+    raise EvidenceMalformed(f"evidence of a kind that this code cannot check: {kind!r}")
 
 
 def guess_kind(untrusted: bytes) -> str:
@@ -131,7 +131,7 @@ def _simulated(untrusted: bytes) -> Identity:
     try:
         evidence = SimulatedEvidence.decode(untrusted)
     except Malformed as error:
-        raise EvidenceMalformed(str(error)) from error
+        raise EvidenceMalformed(f"the evidence is not that of a {SIMULATED} TEE: {error}") from error
     return Identity(
         evidence.measurement,
         evidence.signer,
