@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ if shutil.which("swtpm") is None:
     pytest.skip("there is no swtpm (Debian package swtpm)", allow_module_level=True)
 
 
+def answers(address: Path) -> bool:
+    """Whether somebody listens there: a socket has its name before it is listened on."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(address)) == 0
+
+
 def start_tpm(state: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A TPM with its state in a folder, and its address in tpm2-tss' notation."""
     state.mkdir(exist_ok=True)
@@ -28,10 +35,10 @@ def start_tpm(state: Path) -> tuple[subprocess.Popen[bytes], str]:
             "--server", f"type=unixio,path={state}/sock", "--ctrl", f"type=unixio,path={state}/sock.ctrl",
         ]
     )  # fmt: skip
-    for _ in range(1000):
-        if (state / "sock").exists() and (state / "sock.ctrl").exists():
-            break
+    for _ in range(3000):
         assert process.poll() is None, "swtpm ended"
+        if answers(state / "sock.ctrl") and (state / "sock").exists():
+            break
         time.sleep(0.01)
     return process, f"swtpm:path={state}/sock"
 
