@@ -19,7 +19,7 @@ help: ## list the targets (the default)
 
 setup: $(STAMP) ## make the virtual environment (.venv) with everything that the lock file pins
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-tpm.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: Python 3.11 or later is needed as '$(PYTHON)'; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -28,6 +28,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setup: the packages of requirements.lock, each checked against its hash (a minute or two)"
 	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@if pkg-config --exists tss2-esys tss2-fapi 2>/dev/null; then \
+	  echo "setup: tpm2-pytss, built against the tpm2-tss that is installed here"; \
+	  $(PIP) install --quiet --require-hashes --no-build-isolation --requirement requirements-tpm.lock; \
+	fi
 	@echo "setup: this project, editable"
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@$(PIP) check
@@ -49,13 +53,17 @@ format: setup ## lay out the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# On the oldest supported Python, because that one needs the most packages (backports).
+EXTRAS := host client attestation dstack sql fsspec fuse bench model dev
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe \
+  --strip-extras --no-emit-options $(LOCK_FLAGS)
+
+# On the oldest supported Python, because that one needs the most packages (backports). The extra "tpm" is apart: it is
+# built from source, and not every machine has what for (Debian: libtss2-dev).
 lock: setup ## pin pyproject.toml's requirements in requirements.lock (newer ones: LOCK_FLAGS=--upgrade)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "error: make the lock file with Python 3.11: make lock PYTHON=python3.11 VENV=/tmp/lock" >&2; exit 1; }
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe \
-	  --strip-extras --all-extras --all-build-deps --no-emit-options $(LOCK_FLAGS) \
-	  --output-file=requirements.lock pyproject.toml
+	$(COMPILE) $(EXTRAS:%=--extra=%) --all-build-deps --output-file=requirements.lock pyproject.toml
+	$(COMPILE) --output-file=requirements-tpm.lock requirements-tpm.in
 
 clean: ## remove the virtual environment, caches and reports
 	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

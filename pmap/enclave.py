@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from pmap.filesystem.filesystem import FileSystem
 from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings
@@ -16,12 +16,17 @@ from pmap.log import LogSettings
 from pmap.map import PersistentMap
 from pmap.stability import Roster
 from pmap.sweep import FULL, INCREMENTAL, SweepPolicy
+from pmap.tee import SIGNER, SealPolicy
+from pmap.tee.files import check_seal_policy
+from wire.constraint import Constraint
 from wire.errors import InvalidInput, PmapError
 from wire.hpke import Kem
 from wire.limits import MAX_FULL_SWEEP_MAP_BYTES
 from wire.padding import Padding, padme
 from wire.record import SMALLEST_CLASS_BYTES
 from wire.sizes import parse_size
+
+_MAX_SECURITY_VERSION: Final = 0xFFFF  # what SGX has for it
 
 
 class Rejected(PmapError):
@@ -83,6 +88,15 @@ class Enclave:
     """How replies are padded."""
     mail_key: ClassVar[Kem] = Kem.MLKEM768_X25519
     """Key encapsulation for hellos."""
+    seal_to: ClassVar[SealPolicy] = SIGNER
+    """Who can open the store on this platform: ``"signer"``, all code of the same signer (and then
+    ``security_version`` keeps older code out), or ``"code"``, this very code only."""
+    security_version: ClassVar[int] = 1
+    """Raise this when older versions of the code are to be locked out: they refuse state that a newer one wrote."""
+    successors: ClassVar[str | None] = None
+    """A constraint: which enclaves may be handed this store's secrets. None: none."""
+    predecessors: ClassVar[str | None] = None
+    """A constraint: from which enclaves this one takes a store's secrets. None: from none."""
 
     _platform: Platform | None = None
 
@@ -145,6 +159,10 @@ class EnclaveSettings:
     files: FilesystemSettings
     roster: Roster
     log: LogSettings
+    seal_to: SealPolicy = SIGNER
+    security_version: int = 1
+    successors: Constraint | None = None
+    predecessors: Constraint | None = None
 
     @classmethod
     def of(cls, enclave: type[Enclave]) -> EnclaveSettings:
@@ -162,9 +180,34 @@ class EnclaveSettings:
         smallest = max(enclave.smallest_record, SMALLEST_RECORD_BYTES if files.persistent else 0)
         persistent = enclave.persistent_map or files.persistent > 0
         roster = Roster(dict(enclave.voters), enclave.quorum)
-        return cls(persistent, map_size, files, roster, LogSettings(enclave.sweep, smallest))
+        version = enclave.security_version
+        if type(version) is not int or not 0 < version <= _MAX_SECURITY_VERSION:
+            raise InvalidInput(f"security_version is a number from 1 to {_MAX_SECURITY_VERSION}, not {version!r}")
+        return cls(
+            persistent,
+            map_size,
+            files,
+            roster,
+            LogSettings(enclave.sweep, smallest),
+            check_seal_policy(enclave.seal_to),
+            version,
+            None if enclave.successors is None else Constraint.parse(enclave.successors),
+            None if enclave.predecessors is None else Constraint.parse(enclave.predecessors),
+        )
 
     def measured(self) -> list[object]:
         """What of the settings goes into the enclave's measurement."""
-        files = [self.files.persistent, self.files.memory, self.files.grow]
-        return [self.persistent, self.map_size, *files, self.roster.digest(), self.log.sweep, self.log.smallest_class]
+        handover = [None if one is None else str(one) for one in (self.successors, self.predecessors)]
+        return [
+            self.persistent,
+            self.map_size,
+            self.files.persistent,
+            self.files.memory,
+            self.files.grow,
+            self.roster.digest(),
+            self.log.sweep,
+            self.log.smallest_class,
+            self.seal_to,
+            self.security_version,
+            *handover,
+        ]

@@ -92,11 +92,16 @@ class CommitLog:
         self._sweep = Sweep() if sweep is None else sweep
         self._signing_key = keyring.signing_key()
         self.public_key = self._signing_key.public
+        self.begin_epoch(keyring, randomness)
+        self._checkpoint: Checkpoint | None = None
+
+    def begin_epoch(self, keyring: Keyring, randomness: Randomness) -> None:
+        """Start a new epoch, under a keyring of this very store: at the start, and again if its key is rotated then."""
         # 32 fresh random bytes make the epoch's key one that no other start, rollback or clone can have; the
         # position is mixed in as well, so that even a repeated random value would need the same state.
-        self.epoch = sha256(b"pmap/1 epoch" + randomness(32) + self.n.to_bytes(8, "big") + self.history.previous)
+        unique = sha256(b"pmap/1 epoch" + randomness(32) + self.n.to_bytes(8, "big") + self.history.previous)
+        self.epoch = keyring.epoch(unique)
         self._cipher = AESGCM(keyring.log_key(self.epoch))
-        self._checkpoint: Checkpoint | None = None
 
     @property
     def n(self) -> int:

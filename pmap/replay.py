@@ -54,6 +54,11 @@ class Replay:
         """The number of the last record fed; 0 before the first."""
         return 0 if self._last is None else self._last.n
 
+    @property
+    def epochs(self) -> set[bytes]:
+        """The epochs of the records fed so far."""
+        return set(self._ciphers)
+
     def feed(self, untrusted_records: Iterable[bytes]) -> None:
         """Check and apply records.
 

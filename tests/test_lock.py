@@ -14,6 +14,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+TPM_LOCK = ROOT / "requirements-tpm.lock"
+LOCKS = [LOCK, TPM_LOCK]
+BUILT_FROM_SOURCE = "tpm"
+"""The one extra that not every machine can install: it has a lock file of its own."""
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(?: ?;[^\\]*)? \\$")
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
@@ -39,13 +43,13 @@ INDEX_HOSTS = [
 INDEX_OPTION = re.compile(r"(index-url|find-links|trusted-host|registry)[\"']?\s*[= :]\s*[\"']?\w*:?/" + "/")
 
 
-def read_lock() -> tuple[dict[str, Version], dict[str, int], list[str]]:
-    """The lock file's pins, how many hashes each has, and every line that is neither pin, hash nor comment."""
+def read_lock(path: Path = LOCK) -> tuple[dict[str, Version], dict[str, int], list[str]]:
+    """A lock file's pins, how many hashes each has, and every line that is neither pin, hash nor comment."""
     pins: dict[str, Version] = {}
     hashes: dict[str, int] = {}
     strange: list[str] = []
     name = ""
-    for line in LOCK.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if pin := PIN.match(line):
             name = canonicalize_name(pin[1])
             if name in pins:
@@ -59,11 +63,18 @@ def read_lock() -> tuple[dict[str, Version], dict[str, int], list[str]]:
     return pins, hashes, strange
 
 
-def declared_requirements() -> list[Requirement]:
-    """All that pyproject.toml asks for: the core, every extra, and the build backend."""
+def declared_requirements(lock: Path) -> list[Requirement]:
+    """All that pyproject.toml asks for and this lock file pins: the core, the extras, the build backend."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    extras = [
+        line
+        for extra, lines in project["optional-dependencies"].items()
+        for line in lines
+        if (extra == BUILT_FROM_SOURCE) == (lock == TPM_LOCK)
+    ]
+    if lock == TPM_LOCK:
+        return [Requirement(line) for line in extras]
     return [Requirement(line) for line in [*project["dependencies"], *extras, *pyproject["build-system"]["requires"]]]
 
 
@@ -87,29 +98,41 @@ def index_addresses_in(text: str) -> list[str]:
     return found + [match[0] for match in INDEX_OPTION.finditer(text.lower())]
 
 
-def test_every_declared_requirement_is_pinned_at_a_version_that_it_allows() -> None:
-    pins, _, _ = read_lock()
+every_lock = pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+
+
+@every_lock
+def test_every_declared_requirement_is_pinned_at_a_version_that_it_allows(lock: Path) -> None:
+    pins, _, _ = read_lock(lock)
     unmet = [
         str(requirement)
-        for requirement in declared_requirements()
+        for requirement in declared_requirements(lock)
         if (pinned := pins.get(canonicalize_name(requirement.name))) is None or pinned not in requirement.specifier
     ]
     assert unmet == []
 
 
-def test_every_pin_has_hashes() -> None:
-    pins, hashes, _ = read_lock()
+def test_the_lock_files_agree() -> None:
+    pins, tpm_pins = read_lock(LOCK)[0], read_lock(TPM_LOCK)[0]
+    assert {name: pin for name, pin in tpm_pins.items() if pins.get(name, pin) != pin} == {}
+
+
+@every_lock
+def test_every_pin_has_hashes(lock: Path) -> None:
+    pins, hashes, _ = read_lock(lock)
     assert pins, "an empty lock file pins nothing"
     assert [name for name, count in hashes.items() if count == 0] == []
 
 
-def test_the_lock_file_holds_pins_hashes_and_comments_only() -> None:
-    _, _, strange = read_lock()
+@every_lock
+def test_the_lock_file_holds_pins_hashes_and_comments_only(lock: Path) -> None:
+    _, _, strange = read_lock(lock)
     assert strange == []
 
 
-def test_the_lock_file_names_no_address_and_no_path_of_a_machine() -> None:
-    text = LOCK.read_text(encoding="utf-8")
+@every_lock
+def test_the_lock_file_names_no_address_and_no_path_of_a_machine(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
     assert re.findall(r"\S*(?::/" + r"/|file:/|@ )\S*", text) == []
     assert re.findall(r"(?:^|[\s\"'=])~?/\S+", text) == []
 

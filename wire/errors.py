@@ -18,7 +18,8 @@
     │   ├── StoreUnavailable           the disk or engine refused (full, read-only, I/O error)
     │   ├── UnsupportedVersion         written by another version of the format
     │   ├── WrongKey                   the sealing key does not open this store
-    │   └── CorruptedStore             bytes that this store's enclave never wrote, or not in this place
+    │   ├── CorruptedStore             bytes that this store's enclave never wrote, or not in this place
+    │   └── DowngradeRefused           the state was written by newer code of this signer than the one that runs
     ├── FreshnessError                 .verdict, .alarm; the operation was not executed
     │   ├── RollbackDetected           the host runs the enclave on an older state
     │   ├── ForkDetected               the host runs the enclave on another history
@@ -29,6 +30,15 @@
     │   ├── EvidenceInvalid            the client showed evidence that this store never signed
     │   └── EvidenceUnproven           signed evidence that nobody has linked to this history yet
     ├── AttestationError               the enclave is not the one that the client asked for
+    │   ├── EvidenceMalformed          not evidence of the kind that it claims to be
+    │   ├── EvidenceForged             a signature, digest or chain in the evidence does not hold
+    │   ├── UntrustedRoot              the chain ends in a root that nobody here trusts
+    │   ├── EvidenceExpired            evidence, certificate or collateral is not valid at this time
+    │   ├── ReportDataMismatch         evidence of another key, store or epoch
+    │   ├── DebugEnclave               the TEE lets its host read the memory
+    │   ├── TcbUnacceptable            the platform's security level is below the one asked for
+    │   └── IdentityMismatch           another code, signer, product or version than the one asked for
+    ├── TeeUnavailable                 the platform gives no sealing key or evidence here
     ├── MailError                      one mail, one verdict
     │   ├── HandlerFailed              the handler raised; its changes were undone
     │   ├── NotEnrolled                this client may not use this enclave
@@ -143,6 +153,10 @@ class CorruptedStore(StoreError):
     """Bytes that this store's enclave never wrote, or not in this place."""
 
 
+class DowngradeRefused(StoreError):
+    """The state was written by newer code than the one that was started on it."""
+
+
 class FreshnessError(PmapError):
     """An operation refused before it was executed, because of what the evidence says.
 
@@ -208,6 +222,44 @@ class AttestationError(PmapError):
     """The enclave is not the one that the client asked for."""
 
     fault = Fault.HOST
+
+
+class EvidenceMalformed(AttestationError):
+    """Not evidence of the kind that it claims to be."""
+
+
+class EvidenceForged(AttestationError):
+    """A signature, digest or certificate chain in the evidence does not hold."""
+
+
+class UntrustedRoot(AttestationError):
+    """The certificate chain ends in a root that nobody here trusts."""
+
+
+class EvidenceExpired(AttestationError):
+    """The evidence, a certificate or the collateral is not valid at the given time."""
+
+
+class ReportDataMismatch(AttestationError):
+    """Genuine evidence, but of another key, store or epoch."""
+
+
+class DebugEnclave(AttestationError):
+    """The TEE runs in a mode that lets its host read the memory."""
+
+
+class TcbUnacceptable(AttestationError):
+    """The platform's security level is below the one that was asked for."""
+
+
+class IdentityMismatch(AttestationError):
+    """Genuine evidence of another code, signer, product or version than the one asked for."""
+
+
+class TeeUnavailable(PmapError):
+    """The platform gives no sealing key or evidence here: no such hardware, driver or agent, or it refused."""
+
+    fault = Fault.CALLER
 
 
 class MailError(PmapError):

@@ -103,10 +103,21 @@ PAGE_BYTES: Final = MIB
 # --- the client ---------------------------------------------------------------------------------------
 MAX_STATE_BYTES: Final = 512 * MIB
 """Largest client state: it holds the pending mail of each stream."""
-MAX_CONSTRAINT_CHARACTERS: Final = 16 * KIB  # characters
 MAX_INVITE_CHARACTERS: Final = 4 * KIB  # characters
 MAX_POLL_BYTES: Final = OUTBOX_READ_BYTES + MIB
 """Largest answer of a host to a poll: what a store gives out at once, and its framing."""
 MAX_CONSISTENCY_BYTES: Final = 4 * KIB
 """Largest consistency proof on the wire: 64 hashes and their framing."""
 MAX_HTTP_ERROR_BYTES: Final = 16 * KIB
+# --- the TEE's evidence (bytes) -----------------------------------------------------------------------
+MAX_EVIDENCE_BYTES: Final = 64 * KIB
+"""A quote (5 KiB), a report with its certificates (8 KiB), a Nitro document (5 KiB), a quote with its event log."""
+MAX_COLLATERAL_BYTES: Final = MIB
+"""Intel's collateral in JSON: the revocation list of PCK certificates is most of it."""
+MAX_CERTIFICATE_BYTES: Final = 8 * KIB
+MAX_CHAIN_CERTIFICATES: Final = 8  # certificates
+MAX_CONSTRAINT_CHARACTERS: Final = 16 * KIB  # characters
+MAX_HANDOVER_BYTES: Final = 128 * KIB
+
+# --- keys ---------------------------------------------------------------------------------------------
+MAX_KEY_GENERATIONS: Final = 8  # generations of a store's record key that a keyring can hold

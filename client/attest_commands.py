@@ -1,0 +1,186 @@
+"""``pmap attest show|verify FILE``: evidence in human words, and whether it holds.
+
+FILE is what a TEE gave out (a quote, a report, a document), as bytes or in hexadecimal digits, or the attestation
+document that an enclave's host serves. Loaded through the entry-point group ``pmap.commands``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from wire.attestation import Attestation
+from wire.constraint import Constraint
+from wire.errors import EvidenceForged, EvidenceMalformed, InvalidInput, Malformed
+from wire.identity import Identity
+from wire.limits import MAX_ATTESTATION_BYTES, MAX_COLLATERAL_BYTES, MAX_EVIDENCE_BYTES
+from wire.tee.snp_report import SnpTcb
+from wire.tee.verify import KINDS, Endorsements, guess_kind, show_evidence, verify_evidence
+from wire.tee.x509 import Certificate, parse_pem
+
+_HEX: Final = re.compile(rb"[0-9A-Fa-f\s]+")
+_TCB_PARTS: Final = (4, 5)
+_REPORT_DATA_DIGITS: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_kind_option = click.option(
+    "--kind", type=click.Choice(KINDS), help="The kind of evidence; seen from FILE unless said."
+)
+
+
+@click.group()
+def attest() -> None:
+    """Look at an enclave's evidence, and verify it."""
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to ``group``."""
+    group.add_command(attest)
+
+
+@attest.command()
+@click.argument("file", type=_FILE)
+@_kind_option
+def show(file: Path, kind: str | None) -> None:
+    """Print what evidence says of itself. Nothing is verified: use it to learn a measurement, never to trust one."""
+    kind, evidence, _ = _read_evidence(file, kind)
+    click.echo("NOT VERIFIED: anybody can write such a file.")
+    _print(show_evidence(kind, evidence))
+
+
+@attest.command()
+@click.argument("file", type=_FILE)
+@_kind_option
+@click.option("--constraint", metavar="TEXT", help="Also check a constraint, such as 'S:... PROD:1 SEC:SECURE'.")
+@click.option("--collateral", type=_FILE, help="Intel's collateral in JSON (SGX, TDX, dstack).")
+@click.option(
+    "--certificate",
+    "certificates",
+    type=_FILE,
+    multiple=True,
+    help="A certificate of AMD's chain (VCEK or VLEK, ASK, ARK), PEM or DER; repeat.",
+)
+@click.option(
+    "--root", "roots", type=_FILE, multiple=True, help="A vendor's root to trust beside those built in; repeat."
+)
+@click.option("--least-tcb", metavar="N,N,N,N[,N]", help="AMD firmware: boot loader, TEE, SNP, microcode[, FMC].")
+@click.option("--report-data", metavar="HEX", help="What the evidence must bind (64 bytes); known for a document.")
+@click.option(
+    "--at", metavar="TIME", help="Verify as of this time: Unix seconds, or 2026-01-31T12:00:00Z. Now unless said."
+)
+def verify(
+    file: Path,
+    kind: str | None,
+    constraint: str | None,
+    collateral: Path | None,
+    certificates: tuple[Path, ...],
+    roots: tuple[Path, ...],
+    least_tcb: str | None,
+    report_data: str | None,
+    at: str | None,
+) -> None:
+    """Verify evidence against its vendor's root, and print whose it is."""
+    kind, evidence, bound = _read_evidence(file, kind)
+    if report_data is not None:
+        bound = _report_data(report_data)
+    moment = _time(at)
+    endorsements = Endorsements(
+        collateral=None if collateral is None else _read(collateral, MAX_COLLATERAL_BYTES).decode("utf-8", "replace"),
+        snp_chain=_chain([one for path in certificates for one in _certificates(path)]),
+        roots=tuple(one for path in roots for one in _certificates(path)),
+        snp_least_tcb=None if least_tcb is None else _least_tcb(least_tcb),
+    )
+    chosen = None if constraint is None else Constraint.parse(constraint)
+    identity = verify_evidence(kind, evidence, bound, moment, endorsements)
+    if chosen is not None:
+        chosen.check(identity, moment)
+    click.echo("GENUINE" if identity.tee != "simulated" else "SIMULATED: anybody could have made this.")
+    click.echo(
+        "It meets the constraint." if chosen else "Whether it is the enclave that you want, only --constraint tells."
+    )
+    if bound is None:
+        click.echo("What it binds (report data) was not checked.")
+    _print(identity)
+
+
+def _print(identity: Identity) -> None:
+    rows = identity.describe()
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        # Some of it was written by strangers: nothing that a terminal would obey.
+        shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
+        click.echo(f"  {name.ljust(width)}  {shown}")
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise InvalidInput(f"{path} has more than {most} bytes")
+    return data
+
+
+def _read_evidence(path: Path, kind: str | None) -> tuple[str, bytes, bytes | None]:
+    """Kind, evidence, and what it must bind, where the file is a whole attestation document."""
+    data = _read(path, max(MAX_ATTESTATION_BYTES, 2 * MAX_EVIDENCE_BYTES))
+    if _HEX.fullmatch(data):
+        digits = b"".join(data.split())
+        data = bytes.fromhex(digits.decode("ascii")) if len(digits) % 2 == 0 else data
+    try:
+        document = Attestation.decode(data)
+    except Malformed:
+        return (kind or guess_kind(data)), data, None
+    if kind not in (None, document.tee):
+        raise EvidenceMalformed(f"the document's evidence is of kind {document.tee!r}, not {kind}")
+    return document.tee, document.evidence, document.report_data()
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    data = _read(path, MAX_EVIDENCE_BYTES)
+    return parse_pem(data) if data.startswith(b"-----BEGIN") else [Certificate.parse(data)]
+
+
+def _chain(certificates: list[Certificate]) -> tuple[Certificate, ...]:
+    """From leaf to root, whatever order they were named in. Raises :class:`EvidenceForged`."""
+    if not certificates:
+        return ()
+    issuers = {one.issuer for one in certificates if one.issuer != one.subject}
+    leaves = [one for one in certificates if one.subject not in issuers and one.issuer != one.subject]
+    if len(leaves) != 1:
+        raise EvidenceForged("the certificates are not one chain from a leaf to a root")
+    chain = leaves
+    while chain[-1].issuer != chain[-1].subject:
+        following = [one for one in certificates if one.subject == chain[-1].issuer and one not in chain]
+        if len(following) != 1:
+            raise EvidenceForged("the certificates are not one chain from a leaf to a root")
+        chain.append(following[0])
+    return tuple(chain)
+
+
+def _report_data(text: str) -> bytes:
+    if _REPORT_DATA_DIGITS.fullmatch(text) is None:
+        raise InvalidInput("--report-data takes hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+def _least_tcb(text: str) -> SnpTcb:
+    parts = text.split(",")
+    if len(parts) not in _TCB_PARTS or any(re.fullmatch(r"[0-9]{1,3}", part) is None for part in parts):
+        raise InvalidInput("--least-tcb takes four numbers (five from Turin on), divided by commas")
+    return SnpTcb(*map(int, parts))
+
+
+def _time(text: str | None) -> int:
+    if text is None:
+        return int(time.time())
+    if re.fullmatch(r"[0-9]{1,11}", text):
+        return int(text)
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise InvalidInput("--at takes Unix seconds, or a time such as 2026-01-31T12:00:00Z") from error

@@ -1,0 +1,144 @@
+"""The one door to verifying evidence: kind, bytes and what must be bound in it go in, an identity comes out.
+
+Nothing here reads a clock, a file or the network. Whether the identity is *acceptable* is for the caller's
+:class:`wire.constraint.Constraint` to say.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from wire.errors import EvidenceMalformed, Malformed, ReportDataMismatch
+from wire.identity import Identity, SecurityLevel
+from wire.simulated import SIMULATED, SimulatedEvidence
+from wire.tee.dstack import show_dstack, verify_dstack
+from wire.tee.intel import verify_quote
+from wire.tee.intel_quote import Quote
+from wire.tee.nitro import NitroDocument, verify_nitro
+from wire.tee.snp import split_evidence, verify_snp
+from wire.tee.snp_report import SnpTcb
+from wire.tee.x509 import Certificate
+
+KINDS: Final = ("sgx", "tdx", "dstack", "snp", "nitro", SIMULATED)
+"""The kinds of evidence, as they stand in an attestation document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsements:
+    """What a verifier brings along: none of it secret, all but ``roots`` and ``snp_least_tcb`` checked by signatures.
+
+    ``collateral``: Intel's, in JSON (SGX, TDX, dstack). ``snp_chain``: VCEK or VLEK, ASK or ASVK, ARK, where the
+    evidence does not carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`.
+    ``snp_least_tcb``: the firmware that counts as up to date on AMD's platforms, of which AMD makes no statement.
+    """
+
+    collateral: str | None = None
+    snp_chain: tuple[Certificate, ...] = ()
+    roots: tuple[Certificate, ...] = ()
+    snp_least_tcb: SnpTcb | None = None
+
+
+NO_ENDORSEMENTS: Final = Endorsements()
+
+
+def verify_evidence(
+    kind: str,
+    untrusted: bytes,
+    report_data: bytes | None,
+    at: int,
+    endorsements: Endorsements = NO_ENDORSEMENTS,
+) -> Identity:
+    """Verify evidence as of ``at`` (Unix seconds), and that it binds ``report_data``.
+
+    ``report_data`` None leaves the binding open: for looking at a file, never for talking to an enclave.
+
+    Raises:
+        EvidenceMalformed: not evidence of this kind, or what is needed to verify it is missing.
+        EvidenceForged, UntrustedRoot, EvidenceExpired, DebugEnclave, TcbUnacceptable: see :mod:`wire.errors`.
+        ReportDataMismatch: genuine evidence of something else.
+        TeeUnavailable: the library for this kind is not installed.
+    """
+    roots = endorsements.roots
+    fingerprints = [root.fingerprint for root in roots]
+    if kind in ("sgx", "tdx"):
+        identity = verify_quote(_quote(kind, untrusted), _collateral(endorsements), at, roots=roots)
+    elif kind == "dstack":
+        identity = verify_dstack(untrusted, _collateral(endorsements), at, roots=roots)
+    elif kind == "snp":
+        identity = verify_snp(
+            untrusted,
+            at,
+            chain=endorsements.snp_chain,
+            roots=fingerprints,
+            least_tcb=endorsements.snp_least_tcb,
+        )
+    elif kind == "nitro":
+        identity = verify_nitro(untrusted, at, roots=fingerprints)
+    else:
+        # Anybody can make simulated evidence: there is nothing to verify, and its identity says INSECURE.
+        identity = show_evidence(kind, untrusted)
+    if report_data is not None and not hmac.compare_digest(identity.report_data, report_data):
+        raise ReportDataMismatch("the evidence is about other keys than those of this enclave's epoch")
+    return identity
+
+
+def show_evidence(kind: str, untrusted: bytes) -> Identity:
+    """What evidence says of itself, *unverified*: to be shown to people, or to its own enclave.
+
+    Raises :class:`EvidenceMalformed`, and :class:`EvidenceForged` for a dstack event log that is not its quote's.
+    """
+    if kind in ("sgx", "tdx"):
+        return _quote(kind, untrusted).identity(SecurityLevel.INSECURE, "not verified")
+    if kind == "dstack":
+        return show_dstack(untrusted)
+    if kind == "snp":
+        report, _ = split_evidence(untrusted)
+        return report.identity(None)
+    if kind == "nitro":
+        return NitroDocument.parse(untrusted).identity()
+    if kind == SIMULATED:
+        return _simulated(untrusted)
+    raise EvidenceMalformed(f"evidence of a kind that this code cannot check: {kind!r}")
+
+
+def guess_kind(untrusted: bytes) -> str:
+    """Which kind of evidence a file holds. Raises :class:`EvidenceMalformed` if it is none."""
+    for kind in KINDS:
+        try:
+            show_evidence(kind, untrusted)
+        except EvidenceMalformed:
+            continue
+        return kind
+    raise EvidenceMalformed("this is no evidence of a kind that is known here: " + ", ".join(KINDS))
+
+
+def _quote(kind: str, untrusted: bytes) -> Quote:
+    quote = Quote.parse(untrusted)
+    if quote.tee != kind:
+        raise EvidenceMalformed(f"a quote of {quote.tee} where {kind} was announced")
+    return quote
+
+
+def _collateral(endorsements: Endorsements) -> str:
+    if endorsements.collateral is None:
+        raise EvidenceMalformed("a quote is verified against Intel's collateral, which was not given")
+    return endorsements.collateral
+
+
+def _simulated(untrusted: bytes) -> Identity:
+    try:
+        evidence = SimulatedEvidence.decode(untrusted)
+    except Malformed as error:
+        raise EvidenceMalformed(f"the evidence is not that of a {SIMULATED} TEE: {error}") from error
+    return Identity(
+        evidence.measurement,
+        evidence.signer,
+        evidence.product,
+        evidence.security_version,
+        SecurityLevel.INSECURE,
+        SIMULATED,
+        evidence.report_data,
+        "simulated: no hardware protects it",
+    )
