@@ -124,7 +124,9 @@ class Keyring:
     @classmethod
     def decode(cls, plaintext: bytes) -> Keyring:
         """Undo :meth:`encode`. Raises :class:`Malformed`."""
-        store_id, seed, listed = expect(unpack(plaintext, MAX_KEYRING_BYTES), bytes, bytes, list)
+        store_id, seed, listed = expect(
+            unpack(plaintext, MAX_KEYRING_BYTES, max_arrays=2 + MAX_KEY_GENERATIONS), bytes, bytes, list
+        )
         if not 1 <= len(listed) <= MAX_KEY_GENERATIONS or (len(store_id), len(seed)) != (STORE_ID_BYTES, KEY_BYTES):
             raise Malformed("the keyring holds keys of the wrong number or length")
         generations = tuple(_generation(one) for one in listed)
