@@ -32,7 +32,7 @@ PROMISES: Final[dict[str, Promise]] = {
     "batch1000_vs_lmdb_aesgcm": _at_least(
         3.0, "x", "puts/s, 1000 a durable commit / those of LMDB with AES-GCM per value, 100,000 entries"
     ),
-    "get_vs_lmdb": _at_least(1.5, "x", "random gets per CPU second / raw LMDB's, 100,000 entries"),
+    "get_vs_lmdb": _at_least(1.5, "x", "random gets of the newest value per CPU second / raw LMDB's, 100,000 entries"),
     "scan_vs_lmdb": _at_least(1.0, "x", "entries per CPU second in order, all of 100,000 / raw LMDB's"),
     "whole_map_speedup": _at_least(30.0, "x", 'durable one-put commits/s / those of sweep="full", 100,000 entries'),
     "freshness_cost": _at_least(

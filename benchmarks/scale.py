@@ -50,7 +50,7 @@ QUICK: Final = Scale(
     restart_mib=(),
     clients=(),
     mail_rounds=5,
-    mail_seconds=0.3,
+    mail_seconds=0.25,
     space_entries=3_000,
     space_cycles=1,
 )

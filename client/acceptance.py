@@ -98,7 +98,10 @@ def accept(state: ClientState, stream: Stream, pending: Pending, checkpoint: Che
     stream.pending = None
     stream.evidence = checkpoint
     raise_highest(state, checkpoint)
-    stream.sequence = pending.request.sequence + 1
+    session = state.session
+    restarted = session is not None and session.epoch != pending.keys.epoch
+    # Where nothing persists, a new epoch counts from 0 again.
+    stream.sequence = 0 if restarted and not pin_of(state).persistent else pending.request.sequence + 1
 
 
 def receipt_of(reply: Reply) -> Receipt:

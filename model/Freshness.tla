@@ -46,7 +46,8 @@ CONSTANTS
     RecoverTellsOnly,    \* the answer to RECOVER carries the evidence of the mail's own reply, and changes nothing
     StickyAlarm,         \* after an alarm nothing is executed in this history
     HighestGrowsAtHello, \* rule 2's "not below what was shown before" concerns hellos, not mails
-    HelloIsBarrier,      \* once a hello is sealed, replies under earlier sessions are no evidence any more
+    SessionSupersedes,   \* once a session is open, what was said under earlier ones is no evidence any more
+    WelcomeIsCurrent,    \* a welcome counts only if its hello showed the highest evidence that the client has by now
     RefusalKeepsPending  \* a refusal says nothing about other copies of the mail: its outcome stays open
 
 VARIABLES
@@ -59,7 +60,7 @@ VARIABLES
     client,   \* client[c]: what c remembers
     mails,    \* every hello, mail and RECOVER ever sent
     left,     \* left.mails, left.hellos: how many may still be sent and said
-    refused   \* (honest host) current requests that were refused, and why
+    refused   \* requests that their senders still wait for and that were refused: their kind, and why
 
 vars == <<epoch, up, hist, turn, session, disk, client, mails, left, refused>>
 
@@ -147,42 +148,55 @@ Leaves(cp) == (HonestHost /\ PersistFirst) => Contains(disk, cp)
 (* Clients. *)
 
 Stream0 == [q |-> 0, e |-> None, pend |-> NoSession, rec |-> NoSession]
-Client0 == [hellos |-> 0, sess |-> NoSession, open |-> FALSE, h |-> None, st |-> [s \in Topics |-> Stream0]]
+Client0 == [hellos |-> 0, sess |-> NoSession, greet |-> NoSession, h |-> None, st |-> [s \in Topics |-> Stream0]]
 Done(st, cp) == [q |-> st.q + 1, e |-> cp, pend |-> NoSession, rec |-> NoSession]
 
 Pending(c, s) == client[c].st[s].pend # NoSession
 
-(* An honest host says SESSION_UNKNOWN when it is so. *)
-MustSayHello(c) == HonestHost /\ client[c].sess[1] # epoch
+(* An honest host says SESSION_UNKNOWN when it is so.  Evidence accepted since a hello was sealed needs another one. *)
+Outdated(c) == \E m \in mails : m.k = "hello" /\ m.c = c /\ m.sess = client[c].greet /\ m.h # client[c].h
+MustSayHello(c) ==
+    /\ HonestHost /\ client[c].sess[1] # epoch
+    /\ client[c].greet[1] = epoch => Outdated(c)
 
 SayHello(c, e) ==
     /\ left.hellos > 0 \/ MustSayHello(c)
     /\ HonestHost => up /\ e = epoch
     /\ LET n == client[c].hellos + 1 IN
-       /\ client' = [client EXCEPT ![c].hellos = n, ![c].sess = <<e, n>>, ![c].open = FALSE]
+       /\ client' = [client EXCEPT ![c].hellos = n, ![c].greet = <<e, n>>]
        /\ mails' = mails \cup {Hello(c, n, e, client[c].h)}
     /\ left' = IF MustSayHello(c) THEN left ELSE [left EXCEPT !.hellos = @ - 1]
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, refused>>
 
 Send(c, s) ==
     LET cl == client[c]  st == cl.st[s] IN
-    /\ cl.open /\ ~Pending(c, s) /\ left.mails > 0
+    /\ cl.sess # NoSession /\ ~Pending(c, s) /\ left.mails > 0
     /\ client' = [client EXCEPT ![c].st[s].pend = cl.sess]
     /\ mails' = mails \cup {Mail("mail", c, s, st.q, 0, cl.sess, st.e, cl.h)}
     /\ left' = [left EXCEPT !.mails = @ - 1]
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, refused>>
 
+(* The client's answer to a refusal for want of a proof, once it has newer evidence: the same mail under the same number
+   in the same session, but in another envelope.  A reply to either is a reply to it. *)
+Reseal(c, s) ==
+    LET cl == client[c]  st == cl.st[s]  m == Mail("mail", c, s, st.q, 0, cl.sess, st.e, cl.h) IN
+    /\ ~HonestHost /\ Pending(c, s) /\ st.pend = cl.sess /\ st.rec # cl.sess
+    /\ m \notin mails
+    /\ mails' = mails \cup {m}
+    /\ UNCHANGED <<epoch, up, hist, turn, session, disk, client, left, refused>>
+
 (* In a new session before anything else on the stream; in the same one where no answer comes. *)
 Recover(c, s) ==
     LET cl == client[c]  st == cl.st[s] IN
-    /\ cl.open /\ Pending(c, s) /\ st.rec # cl.sess
+    /\ cl.sess # NoSession /\ Pending(c, s) /\ st.rec # cl.sess
     /\ client' = [client EXCEPT ![c].st[s].rec = cl.sess]
     /\ mails' = mails \cup {Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h)}
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, left, refused>>
 
-AcceptWelcome(c) == ~client[c].open /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
-    /\ o.ep = e /\ o.k = "hello" /\ o.c = c /\ o.sess = client[c].sess /\ Leaves(At(o))
-    /\ client' = [client EXCEPT ![c].open = TRUE, ![c].h = Newer(@, At(o))]
+AcceptWelcome(c) == client[c].greet # NoSession /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
+    /\ o.ep = e /\ o.k = "hello" /\ o.c = c /\ o.sess = client[c].greet /\ Leaves(At(o))
+    /\ WelcomeIsCurrent => o.h = client[c].h
+    /\ client' = [client EXCEPT ![c].sess = o.sess, ![c].greet = NoSession, ![c].h = Newer(@, At(o))]
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
 
 (* A reply answers the mail that is pending or its RECOVER; `kind` is what it replies to. *)
@@ -190,11 +204,11 @@ Answers(c, s, q, sess, kind) ==
     LET st == client[c].st[s] IN
     /\ Pending(c, s) /\ q = st.q
     /\ sess = IF kind = "recover" THEN st.rec ELSE st.pend
-    /\ HelloIsBarrier => sess = client[c].sess
+    /\ SessionSupersedes => sess = client[c].sess
 
 AcceptReply(c, s) == Pending(c, s) /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
-    /\ o.ep = e /\ o.c = c /\ o.s = s /\ o.k \in {"mail", "fence"} /\ Leaves(At(o))
-    /\ Answers(c, s, o.q, o.sess, IF o.k = "fence" THEN "recover" ELSE "mail")
+    /\ o.ep = e /\ o.c = c /\ o.s = s /\ Leaves(At(o))
+    /\ Answers(c, s, o.q, o.sess, IF o.k = "mail" THEN "mail" ELSE "recover")
     /\ o.n > client[c].st[s].e[1]
     /\ client' = [client EXCEPT ![c].h = Newer(@, At(o)), ![c].st[s] = Done(@, At(o))]
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
@@ -203,7 +217,7 @@ AcceptReply(c, s) == Pending(c, s) /\ \E e \in Epochs : \E i \in DOMAIN hist[e] 
 AcceptInbox(c) == Inboxes /\ \E e \in Epochs : \E i, j \in DOMAIN hist[e] :
     LET welcome == hist[e][i]  o == hist[e][j] IN
     /\ i < j /\ welcome.k = "hello" /\ welcome.c = c /\ welcome.ep = o.ep /\ o.k = "mail" /\ o.c # c /\ Leaves(At(o))
-    /\ HelloIsBarrier => welcome.sess = client[c].sess
+    /\ SessionSupersedes => welcome.sess = client[c].sess
     /\ o.n > client[c].h[1]
     /\ client' = [client EXCEPT ![c].h = At(o)]
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, mails, left, refused>>
@@ -237,18 +251,20 @@ All(e) == IF turn[e] = <<>> THEN hist[e] ELSE hist[e] \o turn[e]
    not: the answer to the RECOVER counts. *)
 Current(m) ==
     LET cl == client[m.c] IN
-    IF m.k = "hello" THEN m.sess = cl.sess /\ ~cl.open
+    IF m.k = "hello" THEN m.sess = cl.greet /\ m.h = cl.h
     ELSE LET st == cl.st[m.s] IN
          /\ Pending(m.c, m.s) /\ m.q = st.q /\ m.sess = cl.sess
          /\ IF m.k = "recover" THEN st.rec = m.sess ELSE st.rec # m.sess /\ st.pend = m.sess
 
+Blame == {"stale", "gap", "replay"} \* the verdicts on a client
+
 Refuse(e, m, why) ==
-    /\ HonestHost \/ why \in {"rollback", "fork"} \* nothing else leaves a trace
+    /\ HonestHost \/ why \in {"rollback", "fork"} \cup Blame \* nothing else leaves a trace
     /\ IF why \in {"rollback", "fork"}
        THEN Append1(e, Op(Size(hist[e]) + 1, e, "alarm", NoMail))
        ELSE UNCHANGED <<hist, turn>>
     \* A hello that came twice is refused the second time; its sender has the first answer, or says hello anew.
-    /\ refused' = IF HonestHost /\ Current(m) /\ ~(m.k = "hello" /\ why = "replay")
+    /\ refused' = IF Current(m) /\ (HonestHost \/ why \in Blame) /\ ~(m.k = "hello" /\ why = "replay")
                   THEN refused \cup {<<m.k, why>>} ELSE refused
     /\ UNCHANGED <<epoch, up, session, disk, client, mails, left>>
 
@@ -330,7 +346,7 @@ Init ==
 
 Next ==
     \/ \E c \in Clients : (\E e \in Epochs : SayHello(c, e)) \/ AcceptWelcome(c) \/ AcceptInbox(c)
-    \/ \E c \in Clients, s \in Topics : Send(c, s) \/ Recover(c, s) \/ AcceptReply(c, s)
+    \/ \E c \in Clients, s \in Topics : Send(c, s) \/ Reseal(c, s) \/ Recover(c, s) \/ AcceptReply(c, s)
     \/ \E e \in Epochs, m \in mails : ProcessHello(e, m) \/ ProcessMail(e, m) \/ WithholdProof(e, m)
     \/ \E e \in Epochs : Commit(e) \/ \E n \in 0 .. Size(hist[e]) : Restore(e, n)
     \/ Persist \/ Crash \/ Restart
@@ -408,6 +424,9 @@ NoMeeting ==
 AlarmIsSticky ==
     \A e \in Epochs : \A i \in DOMAIN hist[e] :
         hist[e][i].k = "alarm" => \A j \in DOMAIN hist[e] : hist[e][j].n > hist[e][i].n => hist[e][j].k = "alarm"
+
+(* Whatever the host does, a client that keeps its state is never told that the fault is its own. *)
+NeverBlamed == \A r \in refused : r[2] \notin Blame
 
 (* Promises that hold as long as the host is honest. *)
 

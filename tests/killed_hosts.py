@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -46,7 +46,13 @@ class ServedHost:
         """Run it; False if it died before it could serve."""
         command = [*under, sys.executable, "-m", "crash.served", str(self.store), str(self.port), *step]
         self._process = subprocess.Popen(
-            command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment()
+            command,
+            cwd=TESTS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=_environment(),
+            start_new_session=True,
         )
         return self.line() == self.url
 
@@ -59,10 +65,13 @@ class ServedHost:
         """``kill -9``, and wait for the end."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            # The group: what runs under strace outlives strace.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(SECONDS)
-            if process.stdout is not None:
-                process.stdout.close()
+            assert process.stdout is not None
+            process.stdout.read()  # until nobody holds its other end
+            process.stdout.close()
 
     @property
     def running(self) -> bool:

@@ -440,6 +440,33 @@ def test_a_stateless_enclave_cannot_say_what_became_of_a_mail_of_its_last_life(
     assert executed == [b"one", b"two", b"three"], "it was not sent again"
 
 
+def test_a_stateless_enclaves_old_reply_counts_after_another_topic_found_the_restart_too(
+    stateless_host: AdversarialHost, tmp_path: Path
+) -> None:
+    kept: list[bytes] = []
+
+    def keep(envelope: bytes) -> bytes:
+        kept.append(stateless_host.honest(envelope))
+        raise HostUnavailable("lost on its way back")
+
+    with connect(stateless_host, state=tmp_path / "s") as client:
+        client.send(b"one")
+        client.send(b"other", topic="t")
+        stateless_host.tamper = keep
+        with pytest.raises(OutcomeUnknown):
+            client.send(b"two")
+        stateless_host.tamper = stateless_host.honest
+        stateless_host.tamper_poll = lambda messages: [*kept, *messages]
+        stateless_host.restart()
+        with pytest.raises(OutcomeUnknown, match="has restarted"):
+            client.send(b"found out", topic="t")
+        (resolved,) = client.recover()
+        assert (resolved.body, resolved.fate) == (b"two", Fate.EXECUTED), "the host had kept the reply"
+        assert client.send(b"three").payload == b"done three", "numbers start again all the same"
+        assert client.send(b"four", topic="t").payload == b"done four"
+    assert executed == [b"one", b"other", b"two", b"three", b"four"]
+
+
 def test_a_stateless_enclave_gives_nothing_to_wait_for_or_to_invite_with(stateless_host: AdversarialHost) -> None:
     from client import InvalidInput
 

@@ -17,6 +17,7 @@ from client import (
     InvalidInput,
     OutcomeUnknown,
     RollbackDetected,
+    SessionUnknown,
     StoreReplaced,
     Verdict,
 )
@@ -337,6 +338,36 @@ def test_a_reply_from_one_side_of_a_fork_settles_nothing_once_the_client_has_mov
             assert resolved["b"].fate is not Fate.EXECUTED
             assert client.send(b"next", "b").payload == b"done next"
             assert executed[-2:] == [b"there", b"next"]
+        finally:
+            other.close()
+
+
+def test_a_reply_held_back_until_the_client_has_moved_to_another_fork_settles_nothing(
+    host: AdversarialHost, tmp_path: Path
+) -> None:
+    with connect(host) as client:
+        client.send(b"one", "a")
+        client.send(b"two", "b")
+        copy = tmp_path / "copy"
+        shutil.copytree(host.folder, copy)
+        other = host.fork(copy)
+
+        def never_met(envelope: bytes) -> bytes:
+            host.tamper = other.honest
+            raise SessionUnknown("the host answered 409: never met")
+
+        def hold_back(envelope: bytes) -> bytes:
+            answer = host.honest(envelope)
+            host.attestation, host.tamper = other.attestation, never_met  # type: ignore[method-assign]
+            assert client.send(b"there", "b").payload == b"done there"
+            return answer
+
+        try:
+            host.tamper = hold_back
+            assert client.send(b"moved", "a").payload == b"done moved"
+            assert executed[2:] == [b"moved", b"there", b"moved"], "once on each side, which never meet"
+            assert client.send(b"next", "a").payload == b"done next"
+            assert client.send(b"next", "b").payload == b"done next"
         finally:
             other.close()
 

@@ -3,8 +3,8 @@
 ``python -m crash.served STORE PORT [STEP]``: serve :class:`attacked_enclaves.Ledger` from the store, print the address,
 and, with a STEP, stand still there in every commit from the second one on, after printing ``frozen``.
 
-``python -m crash.served --zygote STORE PORT``: the same, forked anew for each line ``start`` on standard input. Starting
-a Python takes longer than all the rest.
+``python -m crash.served --zygote STORE PORT``: the same, forked anew for each line ``start`` on standard input.
+Starting a Python takes longer than all the rest.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def serve(store: str, port: str) -> None:
     """Until killed."""
     key = Path(store).with_suffix(".key")
     with EnclaveHost.start(Ledger, store, in_process=True, simulated_key=key) as host:
-        WebServer(host, f"127.0.0.1:{port}").run(lambda url: _say(url))
+        WebServer(host, f"127.0.0.1:{port}").run(_say)
 
 
 def zygote(store: str, port: str) -> None:

@@ -1,4 +1,4 @@
-"""The host killed at any step of a commit: nothing acknowledged is lost, nothing executed twice, and nobody is alarmed."""
+"""The host killed at any step of a commit: nothing acknowledged is lost, nothing executed twice, no alarm."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def test_killed_while_it_stands_at_a_step_of_a_commit(store: Path, tmp_path: Pat
     check_accounts(store, [account])
 
 
-CALLS = ("writev", "pwrite64", "fdatasync", "fsync", "sendto", "mmap")
+CALLS = ("writev", "pwrite64", "fdatasync", "fsync")
+"""What LMDB makes a commit of: pages, meta page, syncs; and the sync at opening."""
+KILLS_PER_CALL = 4
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_every_system_call_of_a_commit(store: Path, tmp_path: Path, call: str) -> None:
     """At its first such call, its second, ...: until it gets through the work. In CI a part of them is enough."""
-    account, when, survived, killed = Account("alice", tmp_path), 1, False, 0
+    account, when, killed = Account("alice", tmp_path), 1, 0
     with ServedHost(store) as host:
         assert host.start()
         assert account.work(host.url, 1)
         host.kill()
-        while not survived:
+        while EVERY_CALL or killed < KILLS_PER_CALL:
             served = host.start(under=strace_or_skip(f"{call}:signal=KILL:when={when}"))
             survived = served and account.work(host.url, MAILS)
             host.kill()
-            killed += not survived
-            when += 1 if EVERY_CALL or when < 3 else 3
-            if when > 400:
+            if survived:
                 break
-            if not EVERY_CALL and killed >= 5:
-                break
-        account.close()
+            killed += 1
+            when += 1 if EVERY_CALL else 1 + when // 2
+    assert killed > 0, "there is no such call: name the ones that commits make"
     check_accounts(store, [account])
 
 
