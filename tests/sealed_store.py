@@ -45,7 +45,7 @@ class SealedStore:
     def restart(self, enclave: type[Enclave], tee: Tee, *, rotate: bool = False) -> tuple[EnclaveCore, bytes | None]:
         """A core on what lies here, and the keyring that it asks its host to store."""
         restart = Restart(enclave(), tee, os.urandom, self.keyring, rotate=rotate)
-        restart.feed(self.records[decode_header(self.records[-1]).tail - 1 :])
+        restart.feed([self.records[-1], *self.records[decode_header(self.records[-1]).tail - 1 :]])
         return restart.finish(), restart.new_keyring
 
     def call(self, core: EnclaveCore) -> bytes | None:

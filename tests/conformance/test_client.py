@@ -8,6 +8,7 @@ from attacked_enclaves import Weaker
 
 from client import AttestationError, InvalidInput, RollbackDetected
 from host_store.adversary import MaliciousHost
+from wire.errors import IdentityMismatch
 
 
 def test_the_constraint_is_checked_at_the_start(host: MaliciousHost) -> None:
@@ -28,7 +29,7 @@ def test_the_constraint_is_checked_again_after_the_enclave_restarted(host: Malic
     host.restart()
     assert alice.send(b"get x").payload == b"1", "the same code is accepted"
     host.clone(enclave=Weaker).adopt("alice")
-    with host.refuses(AttestationError):
+    with host.refuses(IdentityMismatch):
         alice.send(b"get x")
 
 
