@@ -22,9 +22,8 @@ from host_store.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
 from pmap.entries import MAP
 from pmap.launch import Launcher
-from pmap.tee.simulated import SIGNER
+from pmap.tee.simulated import SimulatedTee
 from wire.boundary import Delivery
-from wire.crypto import derive_key
 
 MAP_KEY: Final = bytes(range(32))
 """The sealing key of embedded maps."""
@@ -62,7 +61,7 @@ def key_file(folder: Path) -> Path:
 
 def sealing_key(folder: Path) -> bytes:
     """What :func:`host_store.open_map` opens an enclave's store with."""
-    return derive_key(key_file(folder).read_bytes(), SIGNER, b"simulated sealing", _PRODUCT.to_bytes(2, "big"))
+    return SimulatedTee(key_file(folder).read_bytes(), bytes(32)).sealing_key()
 
 
 def open_store(folder: Path) -> EmbeddedMap:

@@ -7,8 +7,9 @@ from functools import partial
 from attack_steps import Attack, fill_window
 from attacked_enclaves import Weaker
 
-from client import AttestationError, UnsupportedVersion
+from client import UnsupportedVersion
 from host_store.adversary import MaliciousHost
+from wire.errors import IdentityMismatch
 from wire.record import HEADER_BYTES
 
 VERSION_AT = 3  # bytes: in a record's header, and in a keyring
@@ -44,13 +45,13 @@ def test_row_80_a_weakened_policy(host: MaliciousHost, attack: Attack) -> None:
     assert alice.send(b"get x").payload == b"1"
     weaker = host.clone(enclave=Weaker)
     weaker.adopt("alice")
-    attack.refused_by_client(weaker, lambda: alice.send(b"add x 1"), AttestationError)
+    attack.refused_by_client(weaker, lambda: alice.send(b"add x 1"), IdentityMismatch)
     weaker.restart()
-    with host.refuses(AttestationError):
+    with host.refuses(IdentityMismatch):
         alice.send(b"add x 1")
 
 
 def test_a_constraint_can_revoke_older_versions_of_the_code(host: MaliciousHost) -> None:
-    with host.refuses(AttestationError):
+    with host.refuses(IdentityMismatch):
         host.client("alice", constraint="REVOKE:2 SEC:INSECURE")
     assert host.client("bob", constraint="REVOKE:1 SEC:INSECURE").send(b"get x").payload == b"nothing"

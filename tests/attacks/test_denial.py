@@ -104,8 +104,13 @@ def test_row_91_the_clock_set_back(host: MaliciousHost, attack: Attack, monkeypa
     monkeypatch.undo()
     assert alice.send(b"get x").payload == b"4" and alice.verdict is None
     clocks = {"time", "datetime", "sched", "zoneinfo"}
+    # Validity of certificates and constraints, which the client's clock decides, and the times of files; neither is
+    # what freshness rests on.
+    dated = {"wire/constraint.py", "wire/tee", "pmap/filesystem"}
     for package in ("wire", "pmap"):
         for path in (ROOT / package).rglob("*.py"):
+            if any(path.is_relative_to(ROOT / one) for one in dated):
+                continue
             names = {name for node in ast.walk(ast.parse(path.read_text())) for name in _imported(node)}
             assert not names & clocks, f"{path} knows the time"
     attack.saw("ok")

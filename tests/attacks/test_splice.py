@@ -9,9 +9,9 @@ import pytest
 from attack_steps import Attack, fill_window, load_refused
 from attacked_enclaves import Ledger
 
-from client import AttestationError, CorruptedStore, Fate, Malformed, OutcomeUnknown, WrongKey
+from client import CorruptedStore, Fate, Malformed, OutcomeUnknown, WrongKey
 from host_store.adversary import MaliciousHost
-from wire.errors import Undecryptable
+from wire.errors import TcbUnacceptable, Undecryptable
 from wire.mail import session_of
 from wire.record import HEADER_BYTES
 
@@ -63,7 +63,7 @@ def test_row_34_a_simulated_keyring_and_quote(
         attack.refused_by_client(
             other,
             lambda constraint=constraint: other.client("bob", constraint=constraint),  # type: ignore[misc]
-            AttestationError,
+            TcbUnacceptable,
         )
 
 

@@ -67,7 +67,7 @@ def test_whole_map_sealing_is_ours_with_another_sweep(tmp_path: Path) -> None:
         store.put_all([(store.key(key), random.Random(key).randbytes(100)) for key in KEYS])
         for key in KEYS[:3]:
             store.put(store.key(key), b"again")
-        head = store.map._store.head()  # type: ignore[attr-defined]
+        head = store.map._durable._store.head()  # type: ignore[attr-defined]
         kept[name] = head.n - head.first + 1
         store.close()
     # A record that holds the whole map makes every earlier one useless.

@@ -25,8 +25,8 @@ def test_a_written_store_opens_with_all_its_entries(tmp_path: Path, small_commit
         assert {len(value) for value in opened.values()} == {100}
         # The record's totals, which the map takes over, are those of counting.
         assert (len(opened), opened.size) == (COUNT, COUNT * (ENTRY_BYTES + ENTRY_OVERHEAD_BYTES))
-        head = opened._store.head()
-        lengths = {len(record) for record in opened._store.read(head.first, head.n + 1)}
+        head = opened._durable._store.head()
+        lengths = {len(record) for record in opened._durable._store.read(head.first, head.n + 1)}
         assert (lengths == {SMALLEST_CLASS_BYTES}) is small_commits
         opened["after"] = b"all"  # and it goes on from here
 
