@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test exercise demo format lock clean
+.PHONY: help setup test attacks bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,12 @@ test: setup ## run every check: ruff, mypy, pytest with branch coverage
 
 exercise: setup ## write, read and cut off files a million times (a few minutes)
 	PMAP_EXERCISER_OPERATIONS=1000000 $(BIN)/pytest tests/pmap/filesystem/test_exerciser.py --timeout=900
+
+attacks: setup ## run every attack and print a table: verdict expected, verdict seen
+	PYTHONPATH=tests $(BIN)/python -m attacks.report
+
+bench: setup ## measure beside LMDB, SQLCipher, RocksDB and others (long); plots and tables in docs/performance.md
+	$(BIN)/python -m benchmarks
 
 demo: setup ## show the whole system at work: load, crash, roll back, get caught
 	$(BIN)/pmap demo
