@@ -211,6 +211,8 @@ class Supervisor:
             self._writer.begin_epoch(persistent=attestation.persistent)
             if attestation.persistent and ready.n != self._writer.n:
                 raise Malformed(f"the enclave is at commit {ready.n}, the store at {self._writer.n}")
+            if keyring is not None and ready.keyring is not None:
+                _replace_keyring(store, ready)
         except BaseException:
             self._end_epoch(in_order=False)
             raise
@@ -280,6 +282,16 @@ def _window(store: Store, head: Head) -> Iterator[bytes]:
     if head.n:
         yield from store.read(head.n, head.n + 1)
         yield from store.read(head.first, head.n + 1)
+
+
+def _replace_keyring(store: Store | None, ready: Ready) -> None:
+    """Store a keyring whose generations have changed. Raises :class:`StoreError`.
+
+    Before the epoch takes a batch, so before its first append: a record whose key is in no stored keyring is lost.
+    """
+    if store is None or ready.keyring is None or ready.genesis is not None:
+        raise Malformed("on a stored state the enclave may give a keyring only, and no first record")
+    store.replace_keyring(ready.keyring)
 
 
 def _found(store: Store | None, ready: Ready) -> None:

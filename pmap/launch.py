@@ -29,7 +29,10 @@ _EXAMPLE: Final = "MODULE:CLASS, such as bank:Bank"
 
 
 class Launched(NamedTuple):
-    """A running core; ``keyring`` (sealed) and ``genesis`` are there for a new store, to be stored together."""
+    """A running core, and what its host must store before anything that the core makes.
+
+    ``keyring`` (sealed) and ``genesis`` for a new store, together; a ``keyring`` alone takes the stored one's place.
+    """
 
     core: EnclaveCore
     keyring: bytes | None
@@ -70,7 +73,8 @@ class Launcher:
         restart = Restart(enclave, self._tee(create=False), self._randomness, untrusted_keyring)
         for portion in untrusted_records:
             restart.feed(portion)
-        return Launched(restart.finish(), None, None)
+        core = restart.finish()
+        return Launched(core, restart.new_keyring, None)
 
     def _tee(self, *, create: bool) -> Tee:
         if self._simulated_key is not None:

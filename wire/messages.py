@@ -75,7 +75,8 @@ class Ready(NamedTuple):
     """The enclave runs.
 
     ``attestation`` is the encoded document, ``n`` the newest record's number. ``keyring`` (sealed) and ``genesis``
-    are there for a new store, to be stored together before anything else.
+    are there for a new store, to be stored together before anything else. A ``keyring`` without ``genesis`` takes the
+    stored one's place, durably, before another record is stored: that record may need it.
     """
 
     attestation: bytes

@@ -85,8 +85,10 @@ class RecordingStore:
     def replace_keyring(self, keyring: bytes) -> None:
         """See :class:`host_store.store.Store`."""
         with self.quiet:
+            self._pass("replace_keyring", True)
             self._archive.keep_keyring(keyring)
             self.inner.replace_keyring(keyring)
+            self._pass("replace_keyring", False)
 
     def append(
         self,
