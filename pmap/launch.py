@@ -83,7 +83,8 @@ class Launcher:
             key = self._randomness(KEY_BYTES)
         else:
             raise InvalidInput(f"{self._enclave.__name__} keeps state: the simulated TEE needs a key file to seal it")
-        return SimulatedTee(key, measure(self._enclave, self._settings.measured()))
+        code = measure(self._enclave, self._settings.measured())
+        return SimulatedTee(key, code, security_version=self._settings.security_version)
 
 
 def load_enclave(spec: str) -> type[Enclave]:

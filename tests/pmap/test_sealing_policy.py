@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from sealed_store import Counter, SealedStore
 
 from pmap.enclave import EnclaveSettings
+from pmap.launch import Launcher
 from pmap.tee.simulated import SimulatedTee
 from wire.errors import DowngradeRefused, InvalidInput, WrongKey
+from wire.simulated import SimulatedEvidence
 
 PLATFORM = os.urandom(32)
 OTHER_SIGNER = bytes(32)
@@ -94,6 +97,12 @@ def test_a_new_store_carries_the_floor_of_the_code_that_founded_it() -> None:
     store = SealedStore.found(Version2, tee())
     with pytest.raises(DowngradeRefused):
         store.restart(Counter, tee())
+
+
+@pytest.mark.parametrize("enclave", [Counter, Version3])
+def test_a_launched_enclave_attests_the_security_version_of_its_code(enclave: type[Counter], tmp_path: Path) -> None:
+    attestation = Launcher(enclave, tmp_path / "test.key").launch(None, ()).core.attestation
+    assert SimulatedEvidence.decode(attestation.evidence).security_version == enclave.security_version
 
 
 @pytest.mark.parametrize("version", [0, -1, 65_536, True, "1", 1.0])
