@@ -156,7 +156,7 @@ Pending(c, s) == client[c].st[s].pend # NoSession
 (* An honest host says SESSION_UNKNOWN when it is so.  Evidence accepted since a hello was sealed needs another one. *)
 Outdated(c) == \E m \in mails : m.k = "hello" /\ m.c = c /\ m.sess = client[c].greet /\ m.h # client[c].h
 MustSayHello(c) ==
-    /\ HonestHost /\ client[c].sess[1] # epoch
+    /\ HonestHost /\ (client[c].sess[1] # epoch \/ client[c].sess[2] # session[epoch][c])
     /\ client[c].greet[1] = epoch => Outdated(c)
 
 SayHello(c, e) ==
@@ -345,11 +345,21 @@ Init ==
     /\ mails = {} /\ refused = {} /\ left = [mails |-> MaxMails, hellos |-> MaxHellos]
 
 Next ==
-    \/ \E c \in Clients : (\E e \in Epochs : SayHello(c, e)) \/ AcceptWelcome(c) \/ AcceptInbox(c)
-    \/ \E c \in Clients, s \in Topics : Send(c, s) \/ Reseal(c, s) \/ Recover(c, s) \/ AcceptReply(c, s)
-    \/ \E e \in Epochs, m \in mails : ProcessHello(e, m) \/ ProcessMail(e, m) \/ WithholdProof(e, m)
-    \/ \E e \in Epochs : Commit(e) \/ \E n \in 0 .. Size(hist[e]) : Restore(e, n)
-    \/ Persist \/ Crash \/ Restart
+    \/ \E c \in Clients, e \in Epochs : SayHello(c, e)
+    \/ \E c \in Clients : AcceptWelcome(c)
+    \/ \E c \in Clients : AcceptInbox(c)
+    \/ \E c \in Clients, s \in Topics : Send(c, s)
+    \/ \E c \in Clients, s \in Topics : Reseal(c, s)
+    \/ \E c \in Clients, s \in Topics : Recover(c, s)
+    \/ \E c \in Clients, s \in Topics : AcceptReply(c, s)
+    \/ \E e \in Epochs, m \in mails : ProcessHello(e, m)
+    \/ \E e \in Epochs, m \in mails : ProcessMail(e, m)
+    \/ \E e \in Epochs, m \in mails : WithholdProof(e, m)
+    \/ \E e \in Epochs : Commit(e)
+    \/ \E e \in Epochs : \E n \in 0 .. Size(hist[e]) : Restore(e, n)
+    \/ Persist
+    \/ Crash
+    \/ Restart
 
 Spec == Init /\ [][Next]_vars
 
