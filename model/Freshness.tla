@@ -180,17 +180,16 @@ Send(c, s) ==
    in the same session, but in another envelope.  A reply to either is a reply to it. *)
 Reseal(c, s) ==
     LET cl == client[c]  st == cl.st[s]  m == Mail("mail", c, s, st.q, 0, cl.sess, st.e, cl.h) IN
-    /\ ~HonestHost /\ Pending(c, s) /\ st.pend = cl.sess /\ st.rec # cl.sess
-    /\ m \notin mails
+    /\ ~HonestHost /\ Pending(c, s) /\ st.pend = cl.sess /\ m \notin mails
     /\ mails' = mails \cup {m}
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, client, left, refused>>
 
-(* In a new session before anything else on the stream; in the same one where no answer comes. *)
+(* In a new session before anything else on the stream; in the same one where no answer comes; again with newer evidence. *)
 Recover(c, s) ==
-    LET cl == client[c]  st == cl.st[s] IN
-    /\ cl.sess # NoSession /\ Pending(c, s) /\ st.rec # cl.sess
+    LET cl == client[c]  st == cl.st[s]  m == Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h) IN
+    /\ cl.sess # NoSession /\ Pending(c, s) /\ (st.rec # cl.sess \/ (~HonestHost /\ m \notin mails))
     /\ client' = [client EXCEPT ![c].st[s].rec = cl.sess]
-    /\ mails' = mails \cup {Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h)}
+    /\ mails' = mails \cup {m}
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, left, refused>>
 
 AcceptWelcome(c) == client[c].greet # NoSession /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
