@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from benchmarks.mail import CORE, CORE_WITHOUT, ECHO, HTTP, HTTP_WITHOUT
 from benchmarks.peers import AES_GCM, FULL, LEVELDB, LMDB, OURS, ROCKSDB, SQLCIPHER, SQLITE
 from benchmarks.scale import PEER_COUNT
+from benchmarks.storage import LMDB_EACH
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "img" / "performance"
 _GREY: Final = "#808890"
@@ -27,6 +28,7 @@ _COLOURS: Final = {
     OURS: "#0072B2",
     FULL: "#D55E00",
     LMDB: "#56B4E9",
+    LMDB_EACH: "#A3C7DD",
     AES_GCM: "#009E73",
     SQLCIPHER: "#CC79A7",
     SQLITE: "#E69F00",

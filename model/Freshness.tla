@@ -156,7 +156,7 @@ Pending(c, s) == client[c].st[s].pend # NoSession
 (* An honest host says SESSION_UNKNOWN when it is so.  Evidence accepted since a hello was sealed needs another one. *)
 Outdated(c) == \E m \in mails : m.k = "hello" /\ m.c = c /\ m.sess = client[c].greet /\ m.h # client[c].h
 MustSayHello(c) ==
-    /\ HonestHost /\ client[c].sess[1] # epoch
+    /\ HonestHost /\ (client[c].sess[1] # epoch \/ client[c].sess[2] # session[epoch][c])
     /\ client[c].greet[1] = epoch => Outdated(c)
 
 SayHello(c, e) ==
@@ -180,17 +180,16 @@ Send(c, s) ==
    in the same session, but in another envelope.  A reply to either is a reply to it. *)
 Reseal(c, s) ==
     LET cl == client[c]  st == cl.st[s]  m == Mail("mail", c, s, st.q, 0, cl.sess, st.e, cl.h) IN
-    /\ ~HonestHost /\ Pending(c, s) /\ st.pend = cl.sess /\ st.rec # cl.sess
-    /\ m \notin mails
+    /\ ~HonestHost /\ Pending(c, s) /\ st.pend = cl.sess /\ m \notin mails
     /\ mails' = mails \cup {m}
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, client, left, refused>>
 
-(* In a new session before anything else on the stream; in the same one where no answer comes. *)
+(* In a new session before anything else on the stream; in the same one where no answer comes; again with newer evidence. *)
 Recover(c, s) ==
-    LET cl == client[c]  st == cl.st[s] IN
-    /\ cl.sess # NoSession /\ Pending(c, s) /\ st.rec # cl.sess
+    LET cl == client[c]  st == cl.st[s]  m == Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h) IN
+    /\ cl.sess # NoSession /\ Pending(c, s) /\ (st.rec # cl.sess \/ (~HonestHost /\ m \notin mails))
     /\ client' = [client EXCEPT ![c].st[s].rec = cl.sess]
-    /\ mails' = mails \cup {Mail("recover", c, s, st.q, 0, cl.sess, st.e, cl.h)}
+    /\ mails' = mails \cup {m}
     /\ UNCHANGED <<epoch, up, hist, turn, session, disk, left, refused>>
 
 AcceptWelcome(c) == client[c].greet # NoSession /\ \E e \in Epochs : \E i \in DOMAIN hist[e] : LET o == hist[e][i] IN
@@ -345,11 +344,21 @@ Init ==
     /\ mails = {} /\ refused = {} /\ left = [mails |-> MaxMails, hellos |-> MaxHellos]
 
 Next ==
-    \/ \E c \in Clients : (\E e \in Epochs : SayHello(c, e)) \/ AcceptWelcome(c) \/ AcceptInbox(c)
-    \/ \E c \in Clients, s \in Topics : Send(c, s) \/ Reseal(c, s) \/ Recover(c, s) \/ AcceptReply(c, s)
-    \/ \E e \in Epochs, m \in mails : ProcessHello(e, m) \/ ProcessMail(e, m) \/ WithholdProof(e, m)
-    \/ \E e \in Epochs : Commit(e) \/ \E n \in 0 .. Size(hist[e]) : Restore(e, n)
-    \/ Persist \/ Crash \/ Restart
+    \/ \E c \in Clients, e \in Epochs : SayHello(c, e)
+    \/ \E c \in Clients : AcceptWelcome(c)
+    \/ \E c \in Clients : AcceptInbox(c)
+    \/ \E c \in Clients, s \in Topics : Send(c, s)
+    \/ \E c \in Clients, s \in Topics : Reseal(c, s)
+    \/ \E c \in Clients, s \in Topics : Recover(c, s)
+    \/ \E c \in Clients, s \in Topics : AcceptReply(c, s)
+    \/ \E e \in Epochs, m \in mails : ProcessHello(e, m)
+    \/ \E e \in Epochs, m \in mails : ProcessMail(e, m)
+    \/ \E e \in Epochs, m \in mails : WithholdProof(e, m)
+    \/ \E e \in Epochs : Commit(e)
+    \/ \E e \in Epochs : \E n \in 0 .. Size(hist[e]) : Restore(e, n)
+    \/ Persist
+    \/ Crash
+    \/ Restart
 
 Spec == Init /\ [][Next]_vars
 

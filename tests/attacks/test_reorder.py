@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from attack_steps import Attack, open_answer, raise_refusal, send_unheard
+from attack_steps import Attack, open_answer, raise_refusal, send_unheard, silently
 from raw_client import RawClient
 
 from client import (
     ClientStale,
     EnclaveClient,
+    EvidenceUnproven,
     Fate,
     GapRefused,
     HostUnavailable,
     OutcomeUnknown,
     ReplayRefused,
     SessionUnknown,
+    StoreUnavailable,
 )
 from host_store.adversary import MaliciousHost
 from wire.errors import Fault
@@ -131,3 +133,32 @@ def inbox_mail(client: EnclaveClient, messages: list[bytes], number: int) -> byt
         if (reply.outcome, reply.sequence) == (Outcome.INBOX, number):
             return message
     raise AssertionError(f"no mail {number} waits")
+
+
+def test_a_mail_that_was_refused_for_want_of_a_proof_is_not_executed_later(
+    host: MaliciousHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pmap.history.RECENT_ROOTS", 3)  # so that commits are forgotten soon
+    alice, bob = host.client("alice"), host.client("bob")
+    alice.send(b"put door locked")
+    bob.send(b"get door")
+    note = bob.checkpoint
+    assert note is not None
+    for _ in range(5):
+        bob.send(b"get door")
+    alice.compare(note)  # now her highest evidence, of a commit that the enclave does not remember
+
+    def withhold(level: int, index: int) -> bytes:
+        raise StoreUnavailable("no proof today")
+
+    store = host.running_store()
+    with monkeypatch.context() as withholding:
+        withholding.setattr(store, "node", withhold)
+        with host.refuses(EvidenceUnproven):
+            alice.send(b"put door open")
+    late = host.archive.sent("alice")[-1]
+    if alice._session.pending_topics:
+        return  # the client knows that the outcome is open
+    host.reset_handlers()
+    silently(lambda: host.replay(late))
+    host.assert_no_handler_ran()
