@@ -237,7 +237,8 @@ def _read(path: Path, max_bytes: int = _MAX_FILE_BYTES) -> bytes | None:
     """At most one byte more than ``max_bytes``; None if there is no such file."""
     try:
         with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+            # A read takes memory for all that it asks for.
+            return file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
     except FileNotFoundError:
         return None
 

@@ -59,16 +59,9 @@ def test_what_was_a_fault_or_might_have_been_stays_none(target: Target) -> None:
 
 
 BYTES_PER_BYTE = {"client state": 80}  # it was authenticated before, so nobody else can fill it with empty arrays
-READS_AHEAD = pytest.mark.xfail(
-    strict=True,
-    reason="client.state_file._read asks for 512 MiB at once, whatever the file's size: ask for the size first",
-)
 
 
-@pytest.mark.parametrize(
-    "target",
-    [pytest.param(one, id=one.name, marks=READS_AHEAD if one.name == "state file" else ()) for one in TARGETS],
-)
+@pytest.mark.parametrize("target", TARGETS, ids=[one.name for one in TARGETS])
 def test_memory_is_bounded_by_the_input(target: Target) -> None:
     rng = random.Random(1)
     inputs = [file.read_bytes() for file in CORPUS.glob("*")]
