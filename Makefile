@@ -27,10 +27,11 @@ $(STAMP): requirements.lock requirements-tpm.lock pyproject.toml
 	@echo "setup: virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setup: the packages of requirements.lock, each checked against its hash (a minute or two)"
-	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@# The lock file is complete: nothing is left to resolve, and no newer release of a package with extras can come in.
+	@$(PIP) install --quiet --no-deps --require-hashes --requirement requirements.lock
 	@if pkg-config --exists tss2-esys tss2-fapi 2>/dev/null; then \
 	  echo "setup: tpm2-pytss, built against the tpm2-tss that is installed here"; \
-	  $(PIP) install --quiet --require-hashes --no-build-isolation --requirement requirements-tpm.lock; \
+	  $(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --requirement requirements-tpm.lock; \
 	fi
 	@echo "setup: this project, editable"
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
