@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks engines bench exercise demo format lock clean
+.PHONY: help setup test attacks engines soak storm bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,17 @@ attacks: setup ## run every attack and print a table: verdict expected, verdict 
 
 engines: setup ## run what concerns stores on shared engines: PostgreSQL, three etcd members, an S3 server
 	PMAP_ENGINES=required $(BIN)/pytest tests/engines tests/host_store/test_store_contract.py
+
+STEPS ?= 1000000
+SOAK_FLAGS = --steps $(STEPS) $(if $(FIRST),--first $(FIRST)) $(if $(SEED),--seed $(SEED))
+
+soak: setup ## a million random moves of honest and malicious hosts, every answer checked (STEPS=..., SEED=... plays one again)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.soak $(SOAK_FLAGS)
+
+KILLS ?= 1000
+
+storm: setup ## kill -9 the host or its enclave a thousand times under load; nothing may be lost (KILLS=...)
+	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
 
 bench: setup ## measure beside LMDB, SQLCipher, RocksDB and others (long); plots and tables in docs/performance.md
 	$(BIN)/python -m benchmarks

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,19 +99,37 @@ class Zygote:
         )  # fmt: skip
         self._child = 0
 
-    def start(self) -> None:
-        """Have one serve."""
+    def start(self, *, process: bool = False) -> None:
+        """Have one serve, with its enclave in the same process or in one of its own."""
         assert self._process.stdin is not None
-        self._process.stdin.write("start\n")
+        self._process.stdin.write("process\n" if process else "thread\n")
         self._process.stdin.flush()
         self._child = int(self._line())
         assert self._line() == self.url
 
     def kill(self) -> None:
-        """``kill -9`` it, and wait for its end."""
+        """``kill -9`` it, and wait for its end. Its enclave must not outlive it."""
+        enclaves = self.enclaves()
         os.kill(self._child, signal.SIGKILL)
         assert self._line() == "ended"
         self._child = 0
+        until = time.monotonic() + SECONDS
+        while any(map(_lives, enclaves)):
+            assert time.monotonic() < until, "an enclave outlives its host"
+            time.sleep(0.005)
+
+    def enclaves(self) -> list[int]:
+        """The process ids of the running host's enclave, if that has a process."""
+        tasks = Path(f"/proc/{self._child}/task")
+        return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+    def kill_enclave(self) -> bool:
+        """``kill -9`` the enclave and leave its host alone; whether there was one."""
+        enclaves = self.enclaves()
+        for enclave in enclaves:
+            with suppress(ProcessLookupError):
+                os.kill(enclave, signal.SIGKILL)
+        return bool(enclaves)
 
     def close(self) -> None:
         """End everything."""
@@ -124,6 +143,13 @@ class Zygote:
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" Z")
+    except FileNotFoundError:
+        return False
 
 
 def _environment() -> dict[str, str]:
@@ -163,15 +189,17 @@ class Account:
         assert self.client is not None
         for one in self.client.recover():
             assert one.fate is Fate.EXECUTED and one.reply is not None, one
-            self.done += 1
-            assert one.reply.payload == str(self.done).encode()
+            self.count(one.reply.payload)
+
+    def count(self, payload: bytes | None) -> None:
+        """One more mail was executed, with this answer."""
+        self.done += 1
+        assert payload == str(self.done).encode(), "once each, in order"
 
     def add(self) -> None:
         """One mail. Raises :class:`OutcomeUnknown` and :class:`HostUnavailable`; then :meth:`settle` is due."""
         assert self.client is not None
-        payload = self.client.send(f"add {self.name} 1".encode()).payload
-        self.done += 1
-        assert payload == str(self.done).encode(), "once each, in order"
+        self.count(self.client.send(f"add {self.name} 1".encode()).payload)
 
     def work(self, url: str, mails: int | None = None) -> bool:
         """Settle, then send so many mails, or until the host is gone. Whether all were answered."""
@@ -226,15 +254,40 @@ def mounted_tmpfs(folder: Path, size_bytes: int) -> Iterator[Path]:
 
 
 class Workers:
-    """Accounts at work in threads of their own, over one host's life after the other."""
+    """Accounts at work in threads of their own, for as long as a host lives."""
 
     def __init__(self, accounts: Sequence[Account], url: str) -> None:
         self._accounts = accounts
         self._url = url
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
 
-    def until_gone(self) -> list[threading.Thread]:
-        """Let all work until the host is gone."""
-        threads = [threading.Thread(target=account.work, args=[self._url]) for account in self._accounts]
-        for thread in threads:
+    @property
+    def done(self) -> int:
+        """Mails that are known to be executed."""
+        return sum(account.done for account in self._accounts)
+
+    def begin(self) -> None:
+        """Let all work; whoever gets no answer tries again."""
+        self._over.clear()
+        self._threads = [threading.Thread(target=self._work, args=[account]) for account in self._accounts]
+        for thread in self._threads:
             thread.start()
-        return threads
+
+    def wait_for(self, mails: int) -> None:
+        """Until so many more are done. Raises :class:`AssertionError` if that takes too long."""
+        enough, until = self.done + mails, time.monotonic() + SECONDS
+        while self.done < enough:
+            assert time.monotonic() < until, "nothing is answered any more"
+            time.sleep(0.0005)
+
+    def end(self) -> None:
+        """Once the host is gone: wait for all."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+
+    def _work(self, account: Account) -> None:
+        while not account.work(self._url) and not self._over.wait(0.01):
+            pass

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from crash.served import STEPS
-from killed_hosts import SECONDS, Account, ServedHost, Workers, Zygote, check_accounts, strace_or_skip
+from crash.storm import Watched, storm
+from killed_hosts import SECONDS, Account, ServedHost, check_accounts, strace_or_skip
 
-KILLS = int(os.environ.get("PMAP_KILLS", "50"))
+KILLS = 50
 EVERY_CALL = "PMAP_EVERY_CALL" in os.environ
 MAILS = 4
 
@@ -58,23 +59,15 @@ def test_killed_at_every_system_call_of_a_commit(store: Path, tmp_path: Path, ca
     check_accounts(store, [account])
 
 
-def test_killed_again_and_again_under_load(store: Path, tmp_path: Path) -> None:
-    accounts = [Account(f"client-{number}", tmp_path) for number in range(4)]
-    zygote = Zygote(store)
-    workers = Workers(accounts, zygote.url)
-    try:
-        for kill in range(KILLS):
-            zygote.start()
-            before = sum(account.done for account in accounts)
-            threads = workers.until_gone()
-            # Some get far, some are killed in their very first commit.
-            while sum(account.done for account in accounts) < before + kill % 5 and any(t.is_alive() for t in threads):
-                pass
-            zygote.kill()
-            for thread in threads:
-                thread.join(SECONDS)
-                assert not thread.is_alive()
-    finally:
-        zygote.close()
-    assert sum(account.done for account in accounts) >= KILLS
-    check_accounts(store, accounts)
+def test_killed_again_and_again_under_load(tmp_path: Path) -> None:
+    result = storm(tmp_path, KILLS)
+    assert result.host_kills + result.enclave_kills >= KILLS and result.enclave_kills > 10
+    assert result.acknowledged > KILLS
+    assert result.faults() == {}, result
+
+
+def test_the_storm_counts_what_is_lost_and_what_is_done_twice(tmp_path: Path) -> None:
+    account = Watched("alice", tmp_path)
+    for payload in (b"1", b"2", b"2", b"4", b"5"):
+        account.count(payload)
+    assert (account.done, account.lost, account.executed_twice) == (5, 1, 1)
