@@ -83,7 +83,7 @@ class Storm:
 
 
 def storm(folder: Path, kills: int, tell: Callable[[int, int], None] = lambda _kills, _mails: None) -> Storm:
-    """At least so many kills, two fifths of them of the enclave alone. ``tell``: kills and acknowledged mails so far."""
+    """At least so many kills, two of five of the enclave alone. ``tell``: kills and acknowledged mails so far."""
     store, rng = folder / "store", random.Random(kills)
     accounts = [Watched(f"client-{number}", folder) for number in range(CLIENTS)]
     zygote = Zygote()
