@@ -23,6 +23,7 @@ STREAMS: Final = b"\x02"
 INBOX: Final = b"\x03"
 INBOX_PLACES: Final = b"\x04"
 MAP: Final = b"\x10"
+SHARDS: Final = b"\x11"
 FILES: Final = b"\x20"
 
 
