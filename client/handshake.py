@@ -169,7 +169,7 @@ class Handshake:
         return True
 
     def _accept_welcome(self, reply: Reply, keys: SessionKeys, shown: Checkpoint | None) -> bool:
-        """False, and nothing is taken, where the welcome says nothing of the highest evidence (R-56)."""
+        """False, and nothing is taken, where the welcome says nothing of the highest evidence (R-67)."""
         state = self._state
         pin = pin_of(state)
         if reply.outcome is not Outcome.WELCOME:

@@ -9,7 +9,8 @@ import pytest
 from core_host import CoreHost, Rejected
 
 from client import AttestationError, ClientStale, Constraint, ForkDetected, HostUnavailable, PmapError, RollbackDetected
-from client.effects import Deliver, FetchAttestation, PollMail, Renew, Save, Steps, Wait
+from client.comparison import compare
+from client.effects import Deliver, FetchAttestation, FetchConsistency, PollMail, Renew, Save, Steps, Wait
 from client.session import Session
 from client.state import ClientState
 from pmap import Enclave, Mail
@@ -20,6 +21,7 @@ from wire.crypto import SigningKey, system_randomness
 from wire.errors import SessionUnknown
 from wire.hpke import Kem, MailKey
 from wire.mail import EnvelopeKind, Outcome, Reply, envelope_kind, open_hello, request_id, seal_reply, session_of
+from wire.merkle import Frontier, leaf_hash, prove_consistency
 from wire.simulated import SIMULATED, SimulatedEvidence
 
 STORE_ID, EPOCH = bytes(16), bytes(range(32))
@@ -126,6 +128,16 @@ class Counter(Enclave):
         self.map["calls"] = data
 
 
+def proof_by(host: CoreHost, size1: int, size2: int) -> list[bytes]:
+    def node(level: int, index: int) -> bytes:
+        frontier = Frontier()
+        for record in host.records[index << level : (index + 1) << level]:
+            frontier.append(leaf_hash(record))
+        return frontier.root()
+
+    return prove_consistency(size1, size2, node)
+
+
 class TwoForks:
     """What a host does to one client's operations, each of which can be left waiting for its answer."""
 
@@ -134,7 +146,14 @@ class TwoForks:
         self.session = Session(self.state, Constraint.parse("SEC:INSECURE"), delays=(0.0,))
         self.host = CoreHost.found(Counter)
 
-    def run(self, steps: Steps[object], answer: object = None, *, hold_kind: EnvelopeKind | None = None) -> object:
+    def run(
+        self,
+        steps: Steps[object],
+        answer: object = None,
+        *,
+        hold_kind: EnvelopeKind | None = None,
+        hold_proof: bool = False,
+    ) -> object:
         """The operation's result; or, with ``hold_kind``, the first answer to such an envelope, not yet handed over."""
         error: PmapError | None = None
         while True:
@@ -158,10 +177,14 @@ class TwoForks:
                     answer = self.host.polled(address)
                 case Renew(dead):
                     self.run(self.session.renew(dead))
+                case FetchConsistency(size1, size2):
+                    if hold_proof:
+                        return effect
+                    answer = proof_by(self.host, size1, size2)
 
 
 def test_a_welcome_of_a_longer_fork_does_not_hide_what_another_stream_learnt_meanwhile() -> None:
-    """The model's counterexample (model/Malicious.tla, without R-56): a fork joins another unseen."""
+    """The model's counterexample (model/Malicious.tla, without R-67): a fork joins another unseen."""
     world = TwoForks()
     world.run(world.session.open())
     first = world.host
@@ -199,3 +222,23 @@ def test_a_welcome_that_came_late_in_one_history_is_followed_by_another_hello() 
     assert world.state.session is not None and world.state.session.epoch == world.host.core.attestation.epoch
     assert world.state.hello_number == 3
     assert world.run(world.session.send("two", b"")).payload == b"2"  # type: ignore[attr-defined]
+
+
+def test_a_comparison_does_not_hide_what_another_stream_learnt_meanwhile() -> None:
+    """As above, with the checkpoint of somebody who was shown the longer fork."""
+    world = TwoForks()
+    world.run(world.session.open())
+    first = world.host
+    longer = first.start()
+    for _ in range(3):
+        longer.call(b"so that this fork is the longer one")
+    ours, theirs = world.state.highest, longer.core.checkpoint
+    assert ours is not None
+    comparison = compare(world.session, theirs)
+    assert world.run(comparison, hold_proof=True) == FetchConsistency(ours.size, theirs.size)
+    assert world.run(world.session.send("one", b"")).payload == b"1"  # type: ignore[attr-defined]
+    proof = proof_by(longer, ours.size, theirs.size)
+    world.host = longer  # it answers with proofs of its own fork
+    with pytest.raises(ForkDetected):
+        world.run(comparison, proof)
+    assert world.state.highest != theirs
