@@ -116,8 +116,8 @@ def _profiles(profiles: dict[str, list[str]]) -> str:
 def _restart(rows: list[dict[str, Any]]) -> str:
     sizes = sorted({row["live_mib"] for row in rows})
     seconds = {(row["live_mib"], row["small_commits"]): row["seconds"] for row in rows}
-    table = [[str(mib), f"{seconds[mib, False]:.2f}", f"{seconds[mib, True]:.2f}"] for mib in sizes]
-    return table(["live MiB", "seconds, after a load", "seconds, after long use"], table)
+    lines = [[str(mib), f"{seconds[mib, False]:.2f}", f"{seconds[mib, True]:.2f}"] for mib in sizes]
+    return table(["live MiB", "seconds, after a load", "seconds, after long use"], lines)
 
 
 # --- Markdown ----------------------------------------------------------------------------------------------
