@@ -3,8 +3,9 @@
 ``python -m crash.served STORE PORT [STEP]``: serve :class:`attacked_enclaves.Ledger` from the store, print the address,
 and, with a STEP, stand still there in every commit from the second one on, after printing ``frozen``.
 
-``python -m crash.served --zygote STORE PORT``: the same, forked anew for each line on standard input: ``thread`` (the
-enclave in the host's own process) or ``process``. Starting a Python takes longer than all the rest.
+``python -m crash.served --zygote PORT``: the same, forked anew for each line on standard input, ``thread STORE`` (the
+enclave in the host's own process) or ``process STORE``; it begins at the next line. Starting a Python takes longer than
+all the rest.
 """
 
 from __future__ import annotations
@@ -90,14 +91,16 @@ def serve(store: str, port: str, *, process: bool = False) -> None:
         WebServer(host, f"127.0.0.1:{port}").run(_say)
 
 
-def zygote(store: str, port: str) -> None:
+def zygote(port: str) -> None:
     """Fork a server for each line."""
     for line in sys.stdin:
+        mode, _, store = line.strip().partition(" ")
         child = os.fork()
         if child == 0:
-            serve(store, port, process=line.strip() == "process")
+            _say(str(os.getpid()))
+            os.read(0, 1)  # whoever wants to trace it does so now
+            serve(store, port, process=mode == "process")
             os._exit(0)
-        _say(str(child))
         os.waitpid(child, 0)
         _say("ended")
 
