@@ -35,6 +35,7 @@ from wire.errors import (
 from wire.frames import HEADER_BYTES, encode_frame, read_command, read_effect
 from wire.limits import MAX_BATCH_MAILS, MAX_KEYRING_BYTES, MAX_PROOF_HASHES
 from wire.messages import (
+    REFUSALS,
     Attest,
     Attested,
     Command,
