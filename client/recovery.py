@@ -32,7 +32,7 @@ from wire.errors import (
     ReplyWithheld,
     SessionUnknown,
 )
-from wire.mail import Outcome, Request, RequestKind, mail_digest, request_id, seal_request
+from wire.mail import Outcome, Request, RequestKind, request_id, seal_request
 from wire.mail import Reply as Answer
 from wire.padding import Padding
 
@@ -112,8 +112,8 @@ class Recovery:
     def _ask(self, stream: Stream) -> Steps[Answer]:
         """Send RECOVER until the enclave says FENCED or RECOVERED. It may be repeated at will."""
         state, delays = self._state, iter(self._delays)
-        mail = pending_of(stream).request
-        digest = mail_digest(mail.topic, mail.sequence, mail.body)
+        pending = pending_of(stream)
+        mail = pending.request
         while True:
             keys = state.session
             assert keys is not None
@@ -125,7 +125,7 @@ class Recovery:
                 stream.evidence,
                 state.highest,
                 state.inbox_next,
-                digest,
+                pending.id,
             )
             envelope = seal_request(request, keys.id, keys.secret, self._randomness, self._padding)
             # What it shows and acknowledges must not be forgotten once the enclave has seen it.

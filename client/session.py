@@ -66,6 +66,11 @@ class Session:
         return SigningKey(self.state.seed).public.hex()
 
     @property
+    def store_id(self) -> bytes:
+        """The store's id, 16 bytes, once it is pinned."""
+        return pin_of(self.state).store_id
+
+    @property
     def checkpoint_key(self) -> bytes:
         """The public key that the store's checkpoints and alarms are signed with, once it is pinned."""
         return pin_of(self.state).checkpoint_key

@@ -52,7 +52,7 @@ class Pending:
 
     @property
     def id(self) -> bytes:
-        """The request id of the envelope."""
+        """The mail's name, also after its session has ended: the request id of the envelope."""
         return request_id(self.envelope)
 
 

@@ -5,7 +5,8 @@ method  path            body                                 answer
 ======= =============== ==================================== ==========================================================
 GET     ``/invitation``                                      msgpack array: invitation, endorsements
 POST    ``/request``    msgpack array: request, endorsements the package; nothing is served to clients any more
-GET     ``/store``                                           the store's data file, after the package
+GET     ``/closed``                                          nothing, once this host has left the store
+GET     ``/store``                                           the data file of a store in a folder, once it was left
 POST    ``/done``                                            nothing; the store here is marked as handed over
 ======= =============== ==================================== ==========================================================
 
@@ -20,14 +21,15 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 from host_store.handed_over import mark_handed_over
 from host_store.host import EnclaveHost
-from host_store.lmdb_store import LmdbStore
 from host_store.store_folder import DATA_FILE
+from host_store.stores.url import StoreUrl, open_store
 from wire.codec import expect, pack, unpack
 from wire.errors import HostUnavailable, InvalidInput, PmapError
 from wire.limits import MAX_ENDORSEMENTS_BYTES, MAX_HANDOVER_BYTES
@@ -41,7 +43,7 @@ _SOCKET_SECONDS: Final = 60.0
 class HandOverServer:
     """Listens for a successor. :meth:`start` first; after the host has ended with StoreHandedOver, :meth:`finish`."""
 
-    def __init__(self, host: EnclaveHost, folder: Path, listen: str, endorsements: bytes) -> None:
+    def __init__(self, host: EnclaveHost, url: StoreUrl, listen: str, endorsements: bytes) -> None:
         """``listen``: ``ADDRESS:PORT``. ``endorsements``: what this platform's vendor says of it, encoded.
 
         Raises :class:`InvalidInput` for an address that is none, or cannot be bound.
@@ -56,7 +58,8 @@ class HandOverServer:
         self._server.desk = self
         self._thread = threading.Thread(target=self._server.serve_forever, name="hand-over", daemon=True)
         self._host = host
-        self._folder = folder
+        self._store_url = url
+        self._keyring: bytes | None = None
         self._endorsements = endorsements
         self._closed_store = threading.Event()
         self._done = threading.Event()
@@ -71,11 +74,13 @@ class HandOverServer:
         """Take requests from now on."""
         self._thread.start()
 
-    def finish(self, seconds: float) -> None:
-        """After the host was closed: give the store's file out until the successor says that it is content.
+    def finish(self, keyring: bytes | None, seconds: float) -> None:
+        """After the host and its store were closed: give the store out until the successor says that it is content.
+        ``keyring``: the stored one.
 
         Raises :class:`HostUnavailable` if it does not within so many seconds.
         """
+        self._keyring = keyring
         self._closed_store.set()
         if not self._done.wait(seconds):
             raise HostUnavailable(
@@ -98,15 +103,23 @@ class HandOverServer:
         request, endorsements = expect(unpack(untrusted, MAX_MESSAGE_BYTES), bytes, bytes)
         return self._host.hand_over(request, endorsements)
 
-    def data_file(self) -> Path:
+    def closed(self) -> bytes:
         if not self._closed_store.is_set():
             raise HostUnavailable("the store is not handed over yet")
-        return self._folder / DATA_FILE
+        return b""
+
+    def data_file(self) -> Path:
+        self.closed()
+        folder = self._store_url.path
+        if folder is None:
+            raise InvalidInput("this store is no folder: the new host is to name the same --store")
+        return folder / DATA_FILE
 
     def done(self) -> bytes:
-        self.data_file()
-        with LmdbStore.open(self._folder, create=False) as store:
-            mark_handed_over(store)
+        self.closed()
+        with closing(open_store(self._store_url, create=False)) as store:
+            if store.keyring() == self._keyring:  # else the successor goes on with this very store
+                mark_handed_over(store)
         self._done.set()
         return b""
 
@@ -124,6 +137,8 @@ class _Answers(BaseHTTPRequestHandler):
         desk = self.server.desk
         if self.path == "/invitation":
             self._answer(desk.invitation)
+        elif self.path == "/closed":
+            self._answer(desk.closed)
         elif self.path == "/store":
             self._send_file(desk)
         else:

@@ -18,8 +18,8 @@ from typing import Any, Final, Self
 from host_store.channel import ChannelFactory, EnclaveChannel
 from host_store.enclave_process import EnclaveProcess, enclave_command
 from host_store.intake import Intake, Promise
-from host_store.lmdb_store import LmdbStore
 from host_store.store import Store
+from host_store.stores.url import StoreUrl, open_store
 from host_store.supervisor import State, Supervisor
 from wire.boundary import Incoming, IncomingKind
 from wire.errors import InvalidInput, Malformed, PmapError, StoreMissing
@@ -82,8 +82,8 @@ class EnclaveHost:
 
         Args:
             enclave: ``"MODULE:CLASS"``, or the class itself.
-            store: a folder for an LMDB store, or an open store, which stays the caller's to close. None: for enclaves
-                that keep no state.
+            store: a store's URL or folder (:mod:`host_store.stores.url`), or an open store, which stays the caller's
+                to close. None: for enclaves that keep no state.
             in_process: run the enclave in this process, not in one of its own.
             simulated_key: the simulated TEE's key file; by default beside the store's folder: ``state/`` has
                 ``state.key``. Made if the store is new.
@@ -97,23 +97,24 @@ class EnclaveHost:
 
         Raises:
             InvalidInput: no such enclave, settings that make no sense, a path that cannot be a store.
-            StoreMissing, StoreLocked, StoreUnavailable: as :meth:`host_store.lmdb_store.LmdbStore.open`.
+            StoreMissing, StoreLocked, StoreUnavailable: as :func:`host_store.stores.url.open_store`.
             WrongKey, CorruptedStore, UnsupportedVersion, DowngradeRefused, RollbackDetected, ForkDetected,
                 StoreHandedOver: what the enclave says of its store.
             TeeUnavailable: the TEE gives no key or evidence.
             HostUnavailable: the enclave process could not be run, or ended.
         """
+        url = StoreUrl.parse(store) if isinstance(store, str | Path) else None
         if tee is not None or enclave_command is not None:
             if simulated_key is not None or (tee is not None and enclave_command is not None):
                 raise InvalidInput("name one of these: simulated_key, tee, enclave_command")
-        elif isinstance(store, str | Path):
-            simulated_key = _default_key_file(Path(store)) if simulated_key is None else simulated_key
-        elif store is not None and simulated_key is None:
-            raise InvalidInput("with an open store, name the simulated TEE's key file: simulated_key=...")
+        elif simulated_key is None and store is not None:
+            if url is None or url.path is None:
+                raise InvalidInput("with such a store, name the simulated TEE's key file: simulated_key=...")
+            simulated_key = _default_key_file(url.path)
         if tee is None:
             tee = TeeChoice(simulated_key=None if simulated_key is None else Path(simulated_key).absolute())
         open_channel = _channel_factory(enclave, enclave_command or tee, in_process, import_from)
-        opened = LmdbStore.open(store, create=create) if isinstance(store, str | Path) else store
+        opened = open_store(store, create=create) if isinstance(store, str | Path) else store
         try:
             if not create and opened is not None and opened.keyring() is None:
                 raise StoreMissing(f"the store {store} is empty")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,8 +18,8 @@ from urllib.parse import urlsplit
 from host_store.enclave_process import EnclaveProcess
 from host_store.hand_over import MAX_MESSAGE_BYTES
 from host_store.handed_over import check_not_handed_over
-from host_store.lmdb_store import LmdbStore
 from host_store.store_folder import DATA_FILE, StoreFolder
+from host_store.stores.url import StoreUrl, open_store
 from host_store.supervisor import window
 from wire.attestation import Attestation
 from wire.codec import expect, pack, unpack
@@ -44,11 +45,11 @@ class Taken(NamedTuple):
 
 
 def take_over(
-    url: str, run: Callable[[], EnclaveProcess], folder: Path, endorsements: bytes, progress: Progress
+    url: str, run: Callable[[], EnclaveProcess], store_url: StoreUrl, endorsements: bytes, progress: Progress
 ) -> Taken:
-    """Take the store over that a host offers at ``url``, into ``folder``.
+    """Take the store over that a host offers at ``url``, into ``store_url``.
 
-    ``run`` starts the enclave's process. ``folder`` is new, or holds a copy of the very store already.
+    ``run`` starts the enclave's process. ``store_url`` is a new folder; or it is the very store, or a copy of it.
 
     Raises:
         AttestationError, IdentityMismatch, ...: one of the two enclaves refuses the other.
@@ -63,12 +64,14 @@ def take_over(
         keyring = successor.receive(old.post("/request", pack([request, endorsements])))
     finally:
         successor.close()
-    if not (folder / DATA_FILE).exists():
+    old.wait_until_closed()
+    folder = store_url.path
+    if folder is not None and not (folder / DATA_FILE).exists():
         _fetch_store(old, folder, progress)
-    with LmdbStore.open(folder, create=False) as store:
+    with closing(open_store(store_url, create=False)) as store:
         check_not_handed_over(store.keyring())
         if not store.head().n:
-            raise StoreMissing(f"the store {folder} is empty")
+            raise StoreMissing(f"the store {store_url.shown} is empty")
         successor = run()
         try:
             ready = successor.start(keyring, window(store, store.head()))
@@ -113,18 +116,24 @@ class _OldHost:
     def post(self, path: str, body: bytes) -> bytes:
         return self._ask("POST", path, body)
 
-    def chunks(self, path: str) -> Iterator[tuple[bytes, int]]:
-        """A large body in pieces, each with the length of all, as soon as the other side has it."""
+    def wait_until_closed(self) -> None:
+        """Wait until the other side has left its store."""
         deadline = time.monotonic() + STORE_SECONDS
         while True:
-            connection, response = self._send("GET", path, None)
-            if response.status != 503 or time.monotonic() > deadline:
-                break
-            connection.close()
+            try:
+                self.get("/closed")
+                return
+            except HostUnavailable:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(_PAUSE_SECONDS)
+
+    def chunks(self, path: str) -> Iterator[tuple[bytes, int]]:
+        """A large body in pieces, each with the length of all."""
+        connection, response = self._send("GET", path, None)
         try:
             if response.status != 200:
-                raise _declined(response.read(MAX_ATTESTATION_BYTES))
+                raise _declined(response.status, response.read(MAX_ATTESTATION_BYTES))
             length = response.length or 0
             received = 0
             while chunk := response.read(_CHUNK_BYTES):
@@ -146,7 +155,7 @@ class _OldHost:
         finally:
             connection.close()
         if response.status != 200:
-            raise _declined(answer)
+            raise _declined(response.status, answer)
         return answer
 
     def _send(self, method: str, path: str, body: bytes | None) -> tuple[HTTPConnection, HTTPResponse]:
@@ -165,9 +174,11 @@ class _OldHost:
         )
 
 
-def _declined(untrusted: bytes) -> PmapError:
+def _declined(status: int, untrusted: bytes) -> PmapError:
     try:
         name, text = json.loads(untrusted)
+        if status == 503 and isinstance(text, str):
+            return HostUnavailable(text)
         if name in REFUSALS and isinstance(text, str):
             error = Declined(name, text).error()
             error.add_note("This is what the old host's side says.")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
+from pmap.entries import Entries
 from pmap.filesystem.filesystem import FileSystem
 from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings
 from pmap.log import LogSettings
@@ -56,6 +57,12 @@ class Platform(Protocol):
 
     @property
     def fs(self) -> FileSystem | None: ...
+
+    @property
+    def store_id(self) -> bytes: ...
+
+    @property
+    def entries(self) -> Entries: ...
 
     def send(self, recipient: str, body: bytes) -> None: ...
 

@@ -17,7 +17,7 @@ applied (any failure: not executed):
    e. signed, of a size whose root is not known here (yet): :class:`EvidenceUnproven`.
    b and c quarantine the store.
 3. *Sequence*: the next number executes; the last one again, same mail and old evidence, is a duplicate
-   (redeliver); the last one with other content is :class:`ClientStale`; an older one is :class:`ReplayRefused`;
+   (redeliver); another mail of the last number is :class:`ClientStale`; an older one is :class:`ReplayRefused`;
    one beyond is :class:`GapRefused`.
 4. RECOVER of the last number tells its outcome, of the next number fences it, of any other is refused as in 3.
    Telling changes nothing and gives the same evidence each time, so a RECOVER may be repeated and replayed.
@@ -128,7 +128,7 @@ class Evidence:
 
 
 def rule_on_mail(stream: StreamState, latest: bool, sequence: int, mail: bytes) -> Ruling:
-    """Rule 3 for a mail (or heartbeat) with this sequence number and digest."""
+    """Rule 3 for a mail (or heartbeat) with this sequence number and id."""
     if sequence == stream.next and sequence < MAX_COUNTER:
         if latest:
             return Ruling.EXECUTE
@@ -144,7 +144,7 @@ def rule_on_mail(stream: StreamState, latest: bool, sequence: int, mail: bytes) 
 
 
 def rule_on_recover(stream: StreamState, latest: bool, sequence: int, mail: bytes) -> Ruling:
-    """Rule 4 for a RECOVER of the mail with this sequence number and digest."""
+    """Rule 4 for a RECOVER of the mail with this sequence number and id."""
     if sequence == stream.next and sequence < MAX_COUNTER:
         if latest:
             return Ruling.FENCE

@@ -138,7 +138,7 @@ class CommitLog:
         record_bytes = class_bytes(2 * content_bytes, self.settings.smallest_class)
         # The budget follows from the class alone, so the tail's pace does not tell how much was written.
         budget = None if self.settings.sweep == FULL else (record_bytes - RECORD_OVERHEAD_BYTES) // 2
-        swept, swept_bytes, wrapped = sweep.take(entries.live, budget)
+        swept, swept_bytes, wrapped = sweep.take(entries.live, entries.order, budget)
         if budget is None or swept_bytes > budget:
             record_bytes = class_bytes(content_bytes + swept_bytes, record_bytes)
         previous = history.previous

@@ -15,6 +15,7 @@ from pmap.runtime import Runtime
 from pmap.sessions import Session
 from wire.boundary import Rejection
 from wire.codec import pack
+from wire.crypto import SALT_BYTES
 from wire.errors import ClientStale, LimitExceeded, Malformed
 from wire.limits import MAX_STREAMS_PER_CLIENT
 from wire.mail import (
@@ -22,7 +23,6 @@ from wire.mail import (
     Reply,
     Request,
     RequestKind,
-    mail_digest,
     open_request,
     reply_digest,
     request_id,
@@ -49,7 +49,7 @@ class Mailroom:
             return
         request = open_request(untrusted, session.secret, runtime.log.store_id)
         in_reply_to = request_id(untrusted)
-        digest = _digest_of(request)
+        mail = _mail_named_by(request, in_reply_to)
         try:
             self._quarantine.check()
             client = ClientState.decode(runtime.live[client_key(session.client)])
@@ -57,7 +57,7 @@ class Mailroom:
             if value is None and client.streams >= MAX_STREAMS_PER_CLIENT:
                 raise LimitExceeded(f"a client has at most {MAX_STREAMS_PER_CLIENT} streams")
             stream = StreamState() if value is None else StreamState.decode(value)
-            ruling = self._rule(session, request, client, stream, digest)
+            ruling = self._rule(session, request, client, stream, mail)
         except REFUSED as error:
             self._refusals.refuse(position, session, in_reply_to, request.topic, request.sequence, error)
             return
@@ -68,10 +68,10 @@ class Mailroom:
         else:
             outcome, payload = self._outcome(ruling, session, request)
             reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
-            self._record(position, session, request, stream, digest, reply)
+            self._record(position, session, request, stream, mail, reply)
 
     def _rule(
-        self, session: Session, request: Request, client: ClientState, stream: StreamState, digest: bytes
+        self, session: Session, request: Request, client: ClientState, stream: StreamState, mail: bytes
     ) -> Ruling:
         """Everything that has to hold before anything is done. Raises what :mod:`pmap.freshness` says."""
         runtime = self._runtime
@@ -83,8 +83,8 @@ class Mailroom:
         if request.inbox_ack > client.inbox_next:
             raise ClientStale(f"inbox mail {request.inbox_ack - 1} is acknowledged but was never sent")
         if request.kind is RequestKind.RECOVER:
-            return rule_on_recover(stream, latest, request.sequence, digest)
-        return rule_on_mail(stream, latest, request.sequence, digest)
+            return rule_on_recover(stream, latest, request.sequence, mail)
+        return rule_on_mail(stream, latest, request.sequence, mail)
 
     def _outcome(self, ruling: Ruling, session: Session, request: Request) -> tuple[Outcome, bytes | None]:
         if ruling is Ruling.FENCE:
@@ -96,7 +96,7 @@ class Mailroom:
         return run(lambda: runtime.enclave.receive_mail(mail), runtime.entries, runtime.turn)
 
     def _record(
-        self, position: int, session: Session, request: Request, stream: StreamState, digest: bytes, reply: Reply
+        self, position: int, session: Session, request: Request, stream: StreamState, mail: bytes, reply: Reply
     ) -> None:
         """Queue the reply and bring the stream's and the client's entries up to what was just done."""
         runtime = self._runtime
@@ -109,7 +109,7 @@ class Mailroom:
             stream.acked = Position(evidence.size, evidence.root)
         stream.issued = runtime.issue()
         stream.next = request.sequence + 1
-        stream.outcome, stream.mail = reply.outcome, digest
+        stream.outcome, stream.mail = reply.outcome, mail
         stream.reply = reply_digest(reply.outcome, reply.payload)
         stream.reply_n, stream.reply_index = runtime.next_number(), turn.boxed(position, session, reply)
         with runtime.entries.transaction():
@@ -136,9 +136,10 @@ class Mailroom:
         self._runtime.turn.direct(position, session, reply)
 
 
-def _digest_of(request: Request) -> bytes:
-    if request.kind is RequestKind.RECOVER:
-        if len(request.body) != len(UNRESOLVED):
-            raise Malformed("a RECOVER names the mail by its 32-byte digest")
-        return request.body
-    return mail_digest(request.topic, request.sequence, request.body)
+def _mail_named_by(request: Request, own_id: bytes) -> bytes:
+    """The id of the mail that is to be executed or told of: its own, but for a RECOVER."""
+    if request.kind is not RequestKind.RECOVER:
+        return own_id
+    if len(request.body) != SALT_BYTES:
+        raise Malformed("a RECOVER names the mail by its 32-byte id")
+    return request.body

@@ -59,6 +59,11 @@ class Runtime:
         for client, size in acked:
             self.stability.acknowledge(client, size)
 
+    @property
+    def store_id(self) -> bytes:
+        """The store's id, 16 bytes."""
+        return self.log.store_id
+
     # --- the coming commit -------------------------------------------------------------------------------
 
     def next_number(self) -> int:

@@ -8,8 +8,8 @@
 
 A session is one client's key agreement with one epoch of one enclave; its 16 random bytes are all that the host
 can route by, and are derived from no key. "Sealed once" is :func:`wire.crypto.seal_once`: a fresh 32-byte salt, hence
-a fresh key, for every message, so no counter has to survive anything. A reply names the mail that it answers by
-that salt.
+a fresh key, for every message, so no counter has to survive anything. That salt is a mail's name as well: replies and
+RECOVER say by it which mail they are about. Two mails of equal content are two mails.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RequestKind(IntEnum):
     MAIL = 0
     """Run the handler on the body."""
     RECOVER = 1
-    """Say whether the mail with this sequence number and digest (the body) was executed; fence it if not."""
+    """Say whether the mail with this sequence number and id (the body) was executed; fence it if not."""
     HEARTBEAT = 2
     """Only acknowledge: no handler runs."""
 
@@ -153,7 +153,9 @@ def epoch_of_hello(untrusted: bytes) -> bytes:
 
 
 def request_id(envelope: bytes) -> bytes:
-    """The 32 bytes by which a reply names the mail or hello that it answers."""
+    """The 32 bytes that name a mail or hello, in every session and epoch.
+
+    A mail's are its salt: no other mail has it, and whoever changes it breaks the seal."""
     if envelope[1] == EnvelopeKind.HELLO:
         return sha256(envelope)
     return envelope[_MAIL_HEADER_BYTES : _MAIL_HEADER_BYTES + SALT_BYTES]
@@ -240,11 +242,6 @@ def open_request(untrusted: bytes, secret: bytes, store_id: bytes) -> Request:
         _counter(inbox_ack),
         body,
     )
-
-
-def mail_digest(topic: str, sequence: int, body: bytes) -> bytes:
-    """What identifies a mail over all sessions and epochs: its stream's topic, number and content."""
-    return sha256(b"pmap/1 mail" + pack([topic, sequence, sha256(body)]))
 
 
 def reply_digest(outcome: Outcome, payload: bytes | None) -> bytes:

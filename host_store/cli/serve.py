@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,21 +10,32 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from host_store.cli.tee_options import Where, endorsements_option, read_endorsements, tee_options, where
-from wire.errors import InvalidInput, StoreHandedOver
+from wire.errors import StoreHandedOver
 
 if TYPE_CHECKING:
     from host_store.hand_over import HandOverServer
     from host_store.host import EnclaveHost
+    from host_store.stores.url import StoreUrl
 
 KEY_VALUE_ENCLAVE: Final = "pmap.kv:KeyValueEnclave"
 SUCCESSOR_SECONDS: Final = 3600.0
 """How long a successor may take to fetch the store and to start on it."""
-_KIND: Final = re.compile(r"([a-z][a-z0-9+]*):(.*)", re.DOTALL)
 
 
 @click.command()
 @click.argument("enclave", metavar="[MODULE:CLASS]", default=KEY_VALUE_ENCLAVE)
-@click.option("--store", required=True, metavar="[lmdb:]PATH", help="The store's folder; made if it is not there.")
+@click.option(
+    "--store",
+    required=True,
+    metavar="URL",
+    help="Where records are kept; made if it is not there. PATH or lmdb:PATH: a folder on this machine. Or"
+    " postgresql://HOST/DATABASE, etcd://HOST:PORT,.../PREFIX, s3://BUCKET/PREFIX.",
+)
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="While another host serves the store, wait; take over when it has left, or its lease has lapsed.",
+)
 @tee_options
 @click.option(
     "--listen",
@@ -46,6 +56,7 @@ _KIND: Final = re.compile(r"([a-z][a-z0-9+]*):(.*)", re.DOTALL)
 def serve(
     enclave: str,
     store: str,
+    standby: bool,
     listen: str,
     in_process: bool,
     rotate_key: bool,
@@ -64,22 +75,26 @@ def serve(
     Examples:
       pmap serve --store ./store --simulated-key ./dev.key
       pmap serve bank:Bank --store lmdb:/srv/bank --simulated-key ./dev.key --listen 0.0.0.0:9000
+      pmap serve --store postgresql://db.internal/pmap --simulated-key ./dev.key --standby
       pmap serve bank:Bank --store /srv/bank --tee snp
       pmap serve --store /srv/bank --enclave-command 'gramine-sgx build-sgx/pmap'
       pmap serve bank:Bank --store /srv/bank --tee snp --hand-over 10.0.0.1:9001
     """
     from host_store.host import EnclaveHost
     from host_store.server import WebServer
+    from host_store.stores.url import StoreUrl, open_store
 
-    folder = store_folder(store)
+    url = StoreUrl.parse(store)
     chosen = where(**tee_settings)
     said = read_endorsements(endorsements)
     if endorsements is not None and hand_over_at is None:
         raise click.UsageError("--endorsements are for the other side of a --hand-over")
     with ExitStack() as stack:
+        opened = open_store(url, standby=standby, on_wait=_say_who_serves)
+        stack.callback(opened.close)
         host = EnclaveHost.start(
             enclave,
-            folder,
+            opened,
             in_process=in_process,
             tee=chosen.tee,
             enclave_command=chosen.command,
@@ -91,37 +106,30 @@ def serve(
         if hand_over_at is not None:
             from host_store.hand_over import HandOverServer
 
-            desk = HandOverServer(host, folder, hand_over_at, said)
+            desk = HandOverServer(host, url, hand_over_at, said)
             stack.callback(desk.close)
             desk.start()
         server = WebServer(host, listen)
         try:
-            server.run(lambda url: _announce(host, url, folder, chosen, in_process, desk))
+            server.run(lambda at: _announce(host, at, url, chosen, in_process, desk))
             click.echo("stopping: what is on its way is finished first")
         except StoreHandedOver:
             if desk is None:
                 raise
+            keyring = opened.keyring()
             host.close()
-            click.echo("a successor has the store's secrets: nothing is served here any more; it fetches the store")
-            desk.finish(SUCCESSOR_SECONDS)
-            click.echo(f"handed over. What is left in {folder.absolute()} is history; nobody serves it by mistake.")
+            opened.close()
+            click.echo("a successor has the store's secrets: nothing is served here any more, until it is through")
+            desk.finish(keyring, SUCCESSOR_SECONDS)
+            click.echo("handed over: the store is the successor's")
 
 
-def store_folder(store: str) -> Path:
-    """The folder that ``--store`` names. Raises :class:`InvalidInput` for another kind of store than LMDB's."""
-    match = _KIND.fullmatch(store)
-    if match is not None and match[1] != "lmdb":
-        raise InvalidInput(
-            f"there is no kind of store '{match[1]}': use lmdb:PATH or PATH (lmdb:{store} if the colon is in the path)"
-        )
-    path = store if match is None else match[2]
-    if not path:
-        raise InvalidInput("--store needs the path of a folder")
-    return Path(path)
+def _say_who_serves(other: str) -> None:
+    click.echo(f"waiting: the host {other} has served this store; if it is gone, its lease lapses in a moment")
 
 
 def _announce(
-    host: EnclaveHost, url: str, folder: Path, chosen: Where, in_process: bool, desk: HandOverServer | None
+    host: EnclaveHost, at: str, url: StoreUrl, chosen: Where, in_process: bool, desk: HandOverServer | None
 ) -> None:
     from wire.attestation import Attestation
     from wire.simulated import SIMULATED
@@ -130,9 +138,9 @@ def _announce(
     attestation = Attestation.decode(host.attestation())
     process = "in the host's own process" if in_process else "in a process of its own"
     enclave = status.enclave if chosen.command is None else shlex.join(chosen.command)
-    click.echo(f"listening on {url}")
+    click.echo(f"listening on {at}")
     click.echo(f"enclave: {enclave}, {process}")
-    click.echo(f"store:   {attestation.store_id.hex()} in {folder.absolute()}, commit {status.n}")
+    click.echo(f"store:   {attestation.store_id.hex()} in {url.shown}, commit {status.n}")
     if attestation.tee == SIMULATED:
         key = "its key" if chosen.tee is None else chosen.tee.simulated_key
         click.secho(

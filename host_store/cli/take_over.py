@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from host_store.cli.serve import KEY_VALUE_ENCLAVE, store_folder
+from host_store.cli.serve import KEY_VALUE_ENCLAVE
 from host_store.cli.tee_options import endorsements_option, read_endorsements, tee_options, where
 
 
@@ -19,8 +19,8 @@ from host_store.cli.tee_options import endorsements_option, read_endorsements, t
 @click.option(
     "--store",
     required=True,
-    metavar="[lmdb:]PATH",
-    help="The new store's folder. Made, and filled with the old one's; or it holds a copy of that already.",
+    metavar="URL",
+    help="A new folder, to be filled with the old store; or the old store itself, or a copy of it.",
 )
 @tee_options
 @endorsements_option
@@ -39,9 +39,10 @@ def take_over(enclave: str, url: str, store: str, endorsements: Path | None, **t
       pmap serve bank:Bank --store /srv/bank --tee snp
     """
     from host_store.enclave_process import EnclaveProcess, enclave_command
+    from host_store.stores.url import StoreUrl
     from host_store.take_over import take_over as take
 
-    folder = store_folder(store)
+    where_to = StoreUrl.parse(store)
     chosen = where(**tee_settings)
     command = enclave_command(enclave, chosen.tee) if chosen.command is None else chosen.command
 
@@ -54,6 +55,6 @@ def take_over(enclave: str, url: str, store: str, endorsements: Path | None, **t
             bar.length = length
             bar.update(more)
 
-        taken = take(url, run, folder, read_endorsements(endorsements), progress)
-    click.echo(f"store {taken.store_id.hex()} was taken over at commit {taken.n}, into {folder.absolute()}")
+        taken = take(url, run, where_to, read_endorsements(endorsements), progress)
+    click.echo(f"store {taken.store_id.hex()} was taken over at commit {taken.n}, into {where_to.shown}")
     click.echo("now serve it, as before, with 'pmap serve'")

@@ -3,8 +3,9 @@
 ``python -m crash.served STORE PORT [STEP]``: serve :class:`attacked_enclaves.Ledger` from the store, print the address,
 and, with a STEP, stand still there in every commit from the second one on, after printing ``frozen``.
 
-``python -m crash.served --zygote STORE PORT``: the same, forked anew for each line ``start`` on standard input.
-Starting a Python takes longer than all the rest.
+``python -m crash.served --zygote PORT``: the same, forked anew for each line on standard input, ``thread STORE`` (the
+enclave in the host's own process) or ``process STORE``; it begins at the next line. Starting a Python takes longer than
+all the rest.
 """
 
 from __future__ import annotations
@@ -83,21 +84,23 @@ def install(step: str) -> None:
             setattr(lmdb_store, step, _freezing(getattr(lmdb_store, step)))
 
 
-def serve(store: str, port: str) -> None:
+def serve(store: str, port: str, *, process: bool = False) -> None:
     """Until killed."""
     key = Path(store).with_suffix(".key")
-    with EnclaveHost.start(Ledger, store, in_process=True, simulated_key=key) as host:
+    with EnclaveHost.start(Ledger, store, in_process=not process, simulated_key=key) as host:
         WebServer(host, f"127.0.0.1:{port}").run(_say)
 
 
-def zygote(store: str, port: str) -> None:
+def zygote(port: str) -> None:
     """Fork a server for each line."""
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        mode, _, store = line.strip().partition(" ")
         child = os.fork()
         if child == 0:
-            serve(store, port)
+            _say(str(os.getpid()))
+            os.read(0, 1)  # whoever wants to trace it does so now
+            serve(store, port, process=mode == "process")
             os._exit(0)
-        _say(str(child))
         os.waitpid(child, 0)
         _say("ended")
 
