@@ -8,7 +8,7 @@ any thread.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from host_store.channel import ChannelFactory, EnclaveChannel
 from host_store.enclave_process import EnclaveProcess, enclave_command
-from host_store.intake import Intake, Promise
+from host_store.intake import Intake, Item, Promise
 from host_store.store import Store
 from host_store.stores.url import StoreUrl, open_store
 from host_store.supervisor import State, Supervisor
@@ -147,9 +147,10 @@ class EnclaveHost:
         self._intake.put(Incoming(IncomingKind.MAIL, envelope), future)
         return future
 
-    def deliver_to(self, envelope: bytes, promise: Promise) -> None:
-        """As :meth:`deliver`, for callers with a promise of their own."""
-        self._intake.put(Incoming(IncomingKind.MAIL, envelope), promise)
+    def deliver_all(self, mails: Iterable[tuple[bytes, Promise]]) -> None:
+        """As :meth:`deliver`, of several mails at once, for callers with promises of their own. Raises nothing: what
+        :meth:`deliver` raises at once is a promise's error here."""
+        self._intake.put_all([Item(Incoming(IncomingKind.MAIL, mail), promise) for mail, promise in mails])
 
     def call(self, data: bytes) -> Future[bytes | None]:
         """Call the enclave's ``receive_from_host``. Errors as of :meth:`deliver`, and HandlerFailed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from pmap.entries import Entries
 from pmap.filesystem.filesystem import FileSystem
@@ -36,8 +36,7 @@ class Rejected(PmapError):
     """Raise this in ``receive_mail`` to refuse a mail: everything is undone and the sender gets your message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """A mail that the enclave may act on: fresh, in order, from a client whose evidence fits this history.
 
     ``sender`` is the client's public key in 64 hexadecimal digits: the same over all its sessions.
