@@ -62,9 +62,12 @@ SendMail(c, t) ==
 
 TakeReply(c, t) == \E x \in Nodes : Accept(c, t, x)
 
+\* R-51, R-52: under a newer session than the mail's, or where the enclave refuses the mail itself as a replay.
 AskAgain(c, t) ==
-  LET stream == clients[c].streams[t]
-  IN /\ stream.pending.m # 0 /\ stream.pending.s # clients[c].session /\ stream.asked.s # clients[c].session
+  LET client == clients[c] stream == client.streams[t] mail == RequestOf("mail", c, t, stream.pending)
+  IN /\ stream.pending.m # 0 /\ stream.asked.s # client.session
+     /\ \/ stream.pending.s # client.session
+        \/ client.epoch = Epoch /\ Ruling(heads[Epoch], Epoch, mail) = "replay"
      /\ Ask(c, t)
 
 TakeAnswer(c, t) == Told(c, t) \/ \E x \in Nodes : Fenced(c, t, x)
