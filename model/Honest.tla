@@ -67,7 +67,7 @@ AskAgain(c, t) ==
   LET client == clients[c] stream == client.streams[t] mail == RequestOf("mail", c, t, stream.pending)
   IN /\ stream.pending.m # 0 /\ stream.asked.s # client.session
      /\ \/ stream.pending.s # client.session
-        \/ client.epoch = Epoch /\ Ruling(heads[Epoch], Epoch, mail) = "replay"
+        \/ ~Weak("a replay is asked about") /\ client.epoch = Epoch /\ Ruling(heads[Epoch], Epoch, mail) = "replay"
      /\ Ask(c, t)
 
 TakeAnswer(c, t) == Told(c, t) \/ \E x \in Nodes : Fenced(c, t, x)

@@ -106,6 +106,7 @@ MUTANTS: Final = (
     without(honest("", 2, 1, mails=1, faults=1), "persist before deliver", broken="AcknowledgedStored"),
     without(_LUCK, "pending mail is saved", broken="NoAlarm"),
     without(_LUCK, "told with the reply's evidence", broken="AcknowledgedPresent"),
+    without(honest("", 1, 1, mails=1, faults=2, live=True), "a replay is asked about", broken="liveness"),
 )
 """Each must be found wrong."""
 
