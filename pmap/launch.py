@@ -56,7 +56,9 @@ class Launcher:
         self._simulated_key = simulated_key
         self._randomness = randomness
 
-    def launch(self, untrusted_keyring: bytes | None, untrusted_records: Iterable[Iterable[bytes]]) -> Launched:
+    def launch(
+        self, untrusted_keyring: bytes | None, untrusted_records: Iterable[Iterable[bytes | memoryview]]
+    ) -> Launched:
         """Start on a stored state (records in portions), or, without a keyring, on a new store or none.
 
         Raises :class:`InvalidInput`, :class:`WrongKey`, :class:`CorruptedStore`, :class:`UnsupportedVersion`.

@@ -8,12 +8,13 @@ error, and their standard input is empty, so they cannot get between the frames.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -55,10 +56,11 @@ class EnclaveProcess:
             raise Malformed("the host is to begin with Start")
         launched = launcher.launch(start.keyring, self._records())
         core = launched.core
+        gc.freeze()  # nothing of a large map is garbage: it is not looked through for any
         self._tell(Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis))
         return core
 
-    def _records(self) -> Iterator[list[bytes]]:
+    def _records(self) -> Iterator[Sequence[bytes | memoryview]]:
         while not isinstance(command := self._next(), End):
             if not isinstance(command, Records):
                 raise Malformed("the host is to send records, then End")
