@@ -8,11 +8,11 @@ after it, because they carry its checkpoint.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pmap.clients import resolve_all
 from pmap.enclave import Enclave
 from pmap.entries import META
-from pmap.filesystem.filesystem import FileSystem
 from pmap.handler import run
 from pmap.hello import Greeter
 from pmap.log import CommitLog
@@ -31,6 +31,9 @@ from wire.errors import FreshnessError, Malformed
 from wire.hpke import MailKey
 from wire.limits import COMMIT_BYTES
 from wire.mail import EnvelopeKind, Outcome, envelope_kind
+
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
 
 
 class EnclaveCore:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from pmap.entries import Entries
-from pmap.filesystem.filesystem import FileSystem
-from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings
+from pmap.filesystem.settings import SMALLEST_RECORD_BYTES, FilesystemSettings
 from pmap.log import LogSettings
 from pmap.map import PersistentMap
 from pmap.stability import Roster
@@ -26,6 +25,9 @@ from wire.limits import MAX_FULL_SWEEP_MAP_BYTES
 from wire.padding import Padding, padme
 from wire.record import SMALLEST_CLASS_BYTES
 from wire.sizes import parse_size
+
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
 
 _MAX_SECURITY_VERSION: Final = 0xFFFF  # what SGX has for it
 
