@@ -58,6 +58,11 @@ class Journal:
             self.close()
             raise
 
+    @property
+    def used_bytes(self) -> int:
+        """What the frames take that LMDB does not have yet."""
+        return self._at - PAGE_BYTES
+
     def has_room(self, length: int) -> bool:
         """Whether a frame of so many bytes fits behind the others."""
         return self._at + length <= JOURNAL_BYTES

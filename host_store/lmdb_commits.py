@@ -114,6 +114,12 @@ class LmdbCommits:
             elif not self._journalled(journal, commit, group):
                 self._store(group, None)
 
+    @property
+    def journal_bytes(self) -> int:
+        """What the pending commits take in the journal."""
+        journal = self._journal
+        return 0 if journal is None else journal.used_bytes
+
     def close(self) -> None:
         """Move everything to LMDB, which then is the whole store; what cannot be moved stays in the journal."""
         with self._appending:

@@ -207,7 +207,8 @@ class LmdbStore:
                 pass
             except OSError as error:
                 raise StoreUnavailable(f"cannot look at {path}: {error.strerror}") from error
-        return StoreStats(file_bytes, self._environment.page_bytes_used(), head.n - head.first + 1, waiting)
+        used_bytes = self._environment.page_bytes_used() + self._commits.journal_bytes
+        return StoreStats(file_bytes, used_bytes, head.n - head.first + 1, waiting)
 
 
 def _check_keyring(keyring: bytes) -> None:
