@@ -120,6 +120,15 @@ class LmdbCommits:
         journal = self._journal
         return 0 if journal is None else journal.used_bytes
 
+    def flush(self) -> None:
+        """Move what is pending to LMDB. Raises :class:`StoreError`."""
+        self._environment.refuse_misuse()
+        with self._appending:
+            with self.view() as (_transaction, _tables, pending):
+                pass
+            if pending.commits:
+                self._store(pending, self._journal)
+
     def close(self) -> None:
         """Move everything to LMDB, which then is the whole store; what cannot be moved stays in the journal."""
         with self._appending:

@@ -194,6 +194,10 @@ class LmdbStore:
 
     # --- for people ---
 
+    def flush(self) -> None:
+        """Move to the data file what stands in the journal alone. It is as durable there. Raises :class:`StoreError`."""
+        self._commits.flush()
+
     def stats(self) -> StoreStats:
         """How large the store is. Raises :class:`wire.errors.StoreError`."""
         with self._commits.view() as (transaction, tables, pending):

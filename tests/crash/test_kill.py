@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from crash.served import STEPS
+from crash.served import SMALL_JOURNAL, STEPS
 from killed_hosts import SECONDS, Account, ServedHost, Workers, Zygote, check_accounts, strace_or_skip
 
 KILLS = int(os.environ.get("PMAP_KILLS", "50"))
@@ -34,7 +34,7 @@ def test_killed_while_it_stands_at_a_step_of_a_commit(store: Path, tmp_path: Pat
 
 
 CALLS = ("writev", "pwrite64", "fdatasync", "fsync")
-"""What LMDB makes a commit of: pages, meta page, syncs; and the sync at opening."""
+"""What commits are made of: the journal's frames, LMDB's pages and meta page, syncs; and the syncs at opening."""
 KILLS_PER_CALL = 4
 
 
@@ -47,7 +47,7 @@ def test_killed_at_every_system_call_of_a_commit(store: Path, tmp_path: Path, ca
         assert account.work(host.url, 1)
         host.kill()
         while EVERY_CALL or killed < KILLS_PER_CALL:
-            served = host.start(under=strace_or_skip(f"{call}:signal=KILL:when={when}"))
+            served = host.start(SMALL_JOURNAL, under=strace_or_skip(f"{call}:signal=KILL:when={when}"))
             survived = served and account.work(host.url, MAILS)
             host.kill()
             if survived:
