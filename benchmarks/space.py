@@ -44,14 +44,14 @@ def mail_bytes_figure() -> Figure:
 
 def _mails(core: Core, clients: int) -> dict[str, list[float]]:
     """Bytes of each commit: handed to the store, its parts, and what LMDB then wrote to its files."""
-    counts: dict[str, list[float]] = {"handed": [], "record": [], "outbox": [], "written by LMDB": []}
+    counts: dict[str, list[float]] = {"handed": [], "record": [], "outbox": [], "written by the store": []}
     talking = core.clients(clients)
     for _ in range(_MAILS):
         batch = [Incoming(IncomingKind.MAIL, client.seal(next(core.bodies))) for client in talking]
         (delivery,) = core.written.core.deliver(batch)
         before = _written_bytes()
         core.written.keep(delivery)
-        counts["written by LMDB"].append(_written_bytes() - before)
+        counts["written by the store"].append(_written_bytes() - before)
         for part, size in _parts(delivery).items():
             counts[part].append(size)
         messages = {message.slot: message.message for message in delivery.outbox}

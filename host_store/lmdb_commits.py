@@ -80,6 +80,7 @@ class LmdbCommits:
     def view(self) -> Iterator[tuple[Transaction, Sequence[Table], Pending]]:
         """A read transaction, the tables, and the commits on top of them. Raises :class:`StoreError`."""
         self._environment.refuse_misuse()
+        # Together: pending commits fit what LMDB shows, be it from before or from after their group came there.
         with self._seeing, self._environment.view() as (transaction, tables):
             if self._unsettled:
                 self._settle(transaction, tables)
@@ -195,10 +196,7 @@ class LmdbCommits:
         def change(transaction: Transaction, tables: Sequence[Table]) -> None:
             stored = _stored(transaction, tables)
             if (stored.base, stored.base_leaf) != (pending.base, pending.base_leaf):
-                raise StoreFenced(
-                    f"the newest record is {stored.n} and not {pending.base.n}: is another writer at work?"
-                )
-            # Deletions before writes: a transaction must not delete what it wrote (LmdbEnvironment.update).
+                raise _fenced(stored.n, pending.base.n)
             mark(transaction, tables)
             write_group(transaction, tables, group)
 

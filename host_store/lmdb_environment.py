@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 INITIAL_MAP_BYTES: Final = 1 << 30
 """Address space, not disk: how large a store gets before its map is doubled for the first time."""
 _LMDB_09: Final = 0  # 16-byte page headers: wire.limits counts on them, and other tools read it
+_LOCK_FILE: Final = "lock.mdb"
+_LOCK_FILE_BYTES: Final = 8192  # LMDB's own table of 126 readers
 _LAYOUT_KEY: Final = b"layout"
 _CORRUPTION: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.IncompatibleError)
 
@@ -166,6 +168,7 @@ class LmdbEnvironment:
             if length.actual < length.needed:
                 _vouch_for_short_file(data_file, length.actual, length.needed)
             sync(data_file)
+            _reserve_lock_file(self._folder)
             environment = lmdb.Environment(
                 str(self._folder),
                 map_size=max(self._map_bytes, length.needed),
@@ -262,6 +265,7 @@ class LmdbEnvironment:
 def create_environment(folder: Path, tables: Sequence[str], layout: bytes) -> None:
     """Make an environment with empty tables in an empty folder. Raises :class:`StoreUnavailable`."""
     try:
+        _reserve_lock_file(folder)
         with (
             lmdb.Environment(str(folder), create=False, mode=0o600, max_dbs=len(tables), lib_version=_LMDB_09) as made,
             made.begin(write=True) as transaction,
@@ -270,6 +274,20 @@ def create_environment(folder: Path, tables: Sequence[str], layout: bytes) -> No
             transaction.put(_LAYOUT_KEY, layout, db=handles[0])
     except lmdb.Error as error:
         raise _worded("cannot create a store", error) from error
+    except OSError as error:
+        raise StoreUnavailable(f"cannot create a store: {error.strerror}") from error
+
+
+def _reserve_lock_file(folder: Path) -> None:
+    """LMDB maps this file before the disk has room for it: on a full disk that would end the process with SIGBUS.
+
+    Raises :class:`OSError`.
+    """
+    fd = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, _LOCK_FILE_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _vouch_for_short_file(data_file: Path, actual: int, needed: int) -> None:

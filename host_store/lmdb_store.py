@@ -195,7 +195,7 @@ class LmdbStore:
     # --- for people ---
 
     def flush(self) -> None:
-        """Move to the data file what stands in the journal alone. It is as durable there. Raises :class:`StoreError`."""
+        """Move to the data file what stands in the journal alone, equally durable. Raises :class:`StoreError`."""
         self._commits.flush()
 
     def stats(self) -> StoreStats:

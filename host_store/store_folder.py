@@ -85,9 +85,11 @@ class StoreFolder:
     def check_owner(self) -> None:
         """For file systems whose locks do not work: whoever comes next leaves another name in the lock file.
 
-        Raises :class:`StoreFenced`.
+        Raises :class:`StoreFenced`, :class:`StoreUnavailable`.
         """
-        if self._lock_fd is not None and os.pread(self._lock_fd, _OWNER_NOTE_BYTES, 0) != self._note:
+        with _worded("read the lock file of", self.path):
+            note = self._note if self._lock_fd is None else os.pread(self._lock_fd, _OWNER_NOTE_BYTES, 0)
+        if note != self._note:
             raise StoreFenced(f"the store {self.path} was taken over by another process: is its lock file respected?")
 
     def release(self) -> None:

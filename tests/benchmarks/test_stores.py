@@ -80,7 +80,7 @@ def test_bytes_of_a_mail_are_the_record_the_leaf_and_the_reply(tmp_path: Path) -
     # leaf hash, and the 12 bytes by which the reply before is dropped
     commits = zip(counts["handed"], counts["record"], counts["outbox"], strict=True)
     assert {handed - record - outbox for handed, record, outbox in commits} <= {32, 32 + 12}
-    assert min(counts["written by LMDB"]) > SMALLEST_CLASS_BYTES
+    assert min(counts["written by the store"]) > SMALLEST_CLASS_BYTES
     head = core.written.store.head()
     (record,) = core.written.store.read(head.n, head.n + 1)
     assert len(record) == counts["record"][-1]

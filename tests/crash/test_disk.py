@@ -100,11 +100,6 @@ except StoreUnavailable as error:
 """
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="LMDB maps its lock file before the disk has room for it, so opening or making a store on a disk that is"
-    " quite full ends the process with SIGBUS: reserve lock.mdb (posix_fallocate) before the environment is opened",
-)
 @pytest.mark.parametrize("exists", [False, True], ids=["new store", "copied store"])
 def test_a_store_on_a_full_disk_is_refused_in_words(tmp_path: Path, exists: bool) -> None:
     with mounted_tmpfs(tmp_path / "disk", 1 * MIB) as disk:
