@@ -4,7 +4,7 @@ LMDB writes a path of pages and flushes twice for each commit. A frame here is w
 blocks on the disk already, so that one flush carries it and no metadata of the file system. Groups of commits go on
 to LMDB, and then the file is used again from its start.
 
-The file begins with a page of its own: ``magic (16) ‖ id (16)``. Each use of the file has a new random id; while it
+The file begins with a page of its own: ``magic (14) ‖ id (16)``. Each use of the file has a new random id; while it
 counts, LMDB holds the same id. Each frame (:mod:`host_store.journal_frame`) begins on a page and is padded to whole
 pages: no write ever touches a page that holds an acknowledged commit, so none can be torn by a later one.
 """
@@ -32,7 +32,7 @@ MAX_FRAME_BYTES: Final = 128 * KIB
 PAGE_BYTES: Final = 4096
 """What a file system writes at once."""
 
-_MAGIC: Final = b"pmap-journal/1".ljust(16, b"\0")
+_MAGIC: Final = b"pmap-journal/1"
 _NEW: Final = ".new"
 
 

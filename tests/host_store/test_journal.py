@@ -270,7 +270,7 @@ def test_a_missing_cut_or_strange_journal_is_refused_and_left_alone(memory: Path
     files = a_killed_store(memory)
     content = files[JOURNAL_FILE]
     refuse(memory, {DATA_FILE: files[DATA_FILE]})
-    for strange in (b"", content[:20], bytes(16) + content[16:], content[:16] + bytes(16) + content[32:]):
+    for strange in (b"", content[:20], bytes(14) + content[14:], content[:14] + bytes(16) + content[30:]):
         refuse(memory, files | {JOURNAL_FILE: strange})
     other = a_killed_store(memory.with_name("other"))
     refuse(memory, files | {JOURNAL_FILE: other[JOURNAL_FILE]})
