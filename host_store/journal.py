@@ -27,7 +27,7 @@ from wire.limits import KIB, MIB
 JOURNAL_FILE: Final = "journal"
 JOURNAL_BYTES: Final = MIB
 """Length of the file."""
-MAX_FRAME_BYTES: Final = 128 * KIB
+MAX_FRAME_BYTES: Final = 64 * KIB
 """Larger commits are written to LMDB at once: for them the second copy costs more than a flush."""
 PAGE_BYTES: Final = 4096
 """What a file system writes at once."""

@@ -87,8 +87,12 @@ class StoreFolder:
 
         Raises :class:`StoreFenced`, :class:`StoreUnavailable`.
         """
-        with _worded("read the lock file of", self.path):
-            note = self._note if self._lock_fd is None else os.pread(self._lock_fd, _OWNER_NOTE_BYTES, 0)
+        if self._lock_fd is None:
+            return
+        try:  # twice for each commit: as little as can be
+            note = os.pread(self._lock_fd, _OWNER_NOTE_BYTES, 0)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot read the lock file of {self.path}: {error.strerror}") from error
         if note != self._note:
             raise StoreFenced(f"the store {self.path} was taken over by another process: is its lock file respected?")
 

@@ -374,7 +374,7 @@ def test_where_neither_journal_nor_lmdb_can_be_written_nothing_acknowledged_is_l
         with failing_writes(monkeypatch, took_place=took_place), limited_files(size):
             for _ in range(3):
                 with pytest.raises(StoreUnavailable):
-                    store.append(5, bytes(100_000), leaf(b"first try"), trim=0)
+                    store.append(5, bytes(60_000), leaf(b"first try"), trim=0)
                 check(store, 4)
         killed = image(memory)
         append(store, 5)  # another record of this number: the enclave was started anew
