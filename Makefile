@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks bench exercise demo format lock clean
+.PHONY: help setup test attacks engines soak storm bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,21 @@ exercise: setup ## write, read and cut off files a million times (a few minutes)
 attacks: setup ## run every attack and print a table: verdict expected, verdict seen
 	PYTHONPATH=tests $(BIN)/python -m attacks.report
 
+engines: setup ## run what concerns stores on shared engines: PostgreSQL, three etcd members, an S3 server
+	PMAP_ENGINES=required $(BIN)/pytest tests/engines tests/host_store/test_store_contract.py
+
+STEPS ?= 1000000
+SOAK_FLAGS = --steps $(STEPS) $(if $(FIRST),--first $(FIRST)) $(if $(SEED),--seed $(SEED))
+
+soak: setup ## a million random moves of honest and malicious hosts, every answer checked (STEPS=..., SEED=... plays one again)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.soak $(SOAK_FLAGS)
+
+KILLS ?= 1000
+
+storm: setup ## kill -9 host or enclave a thousand times under load, then at every system call (KILLS=...)
+	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
+	PMAP_EVERY_CALL=1 $(BIN)/pytest tests/crash/test_kill.py -k system_call --timeout=1800
+
 bench: setup ## measure beside LMDB, SQLCipher, RocksDB and others (long); plots and tables in docs/performance.md
 	$(BIN)/python -m benchmarks
 
@@ -60,7 +75,7 @@ format: setup ## lay out the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-EXTRAS := host client attestation dstack sql fsspec fuse bench model dev
+EXTRAS := host postgresql etcd s3 client attestation dstack sql fsspec fuse bench model dev
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe \
   --strip-extras --no-emit-options $(LOCK_FLAGS)
 

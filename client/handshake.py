@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from client.acceptance import accept_welcome, check_checkpoint, open_answer, pin_of, raise_highest, refusal_of
 from client.constraint import Constraint
 from client.effects import Deliver, FetchAttestation, Renew, Save, Steps, TellRestart, Wait
+from client.endorsements import NO_ENDORSEMENTS, EndorsementsFrom, read_endorsements
 from client.identity import Identity
 from client.state import ClientState, Pin, SessionKeys
 from client.verification import verify_attestation
@@ -38,12 +39,18 @@ class Handshake:
     """``identity`` and ``epoch`` are those of the last attestation that was verified."""
 
     def __init__(
-        self, state: ClientState, constraint: Constraint, delays: Sequence[float], randomness: Randomness
+        self,
+        state: ClientState,
+        constraint: Constraint,
+        delays: Sequence[float],
+        randomness: Randomness,
+        endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
     ) -> None:
         self._state = state
         self._constraint = constraint
         self.delays = delays
         self._randomness = randomness
+        self._endorsements = endorsements
         self._verified: tuple[bytes, Attestation] | None = None
         self._unused: Attestation | None = None
         self.identity: Identity | None = None
@@ -111,7 +118,9 @@ class Handshake:
         if self._verified is not None and self._verified[0] == untrusted:
             return self._verified[1]
         attestation = Attestation.decode(untrusted)
-        self.identity = verify_attestation(attestation, self._constraint)
+        self.identity = verify_attestation(
+            attestation, self._constraint, endorsements=read_endorsements(self._endorsements)
+        )
         self._check_pin(attestation)
         return attestation
 

@@ -33,6 +33,11 @@ class Knowledge:
         return self._session.state.highest
 
     @property
+    def store_id(self) -> bytes:
+        """The store's id, 16 bytes."""
+        return self._session.store_id
+
+    @property
     def checkpoint_key(self) -> bytes:
         """The public key that the store's checkpoints and alarms are signed with."""
         return self._session.checkpoint_key

@@ -23,6 +23,7 @@ from wire.kv import (
     failed_swap,
 )
 from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_OPERATIONS, MAX_PAGE_ENTRIES, MIB, PAGE_BYTES
+from wire.shard_refusals import shard_failure
 
 MAIL_OPERATIONS: Final = 1000
 """Operations that are put into one mail where it is not the user who says what belongs together."""
@@ -49,7 +50,9 @@ class SwapFailed(HandlerFailed):
 def failure_of(error: MailFailed) -> HandlerFailed:
     """The error for a failed batch."""
     position = failed_swap(str(error))
-    return error if position is None else SwapFailed(position, error.receipt)
+    if position is not None:
+        return SwapFailed(position, error.receipt)
+    return shard_failure(str(error)) or error
 
 
 class Batch:

@@ -24,6 +24,7 @@ from client.effects import Deliver, PollMail, Renew, Save, Steps, Wait
 from client.handshake import NO_ANSWER, ONLY_SAID, Handshake
 from client.reply import Receipt
 from client.state import ClientState, Pending, SessionKeys, Stream
+from wire.checkpoint import encode_evidence
 from wire.crypto import Randomness
 from wire.errors import (
     LimitExceeded,
@@ -32,7 +33,7 @@ from wire.errors import (
     ReplyWithheld,
     SessionUnknown,
 )
-from wire.mail import Outcome, Request, RequestKind, mail_digest, request_id, seal_request
+from wire.mail import Outcome, Request, RequestKind, request_id, seal_request
 from wire.mail import Reply as Answer
 from wire.padding import Padding
 
@@ -112,8 +113,8 @@ class Recovery:
     def _ask(self, stream: Stream) -> Steps[Answer]:
         """Send RECOVER until the enclave says FENCED or RECOVERED. It may be repeated at will."""
         state, delays = self._state, iter(self._delays)
-        mail = pending_of(stream).request
-        digest = mail_digest(mail.topic, mail.sequence, mail.body)
+        pending = pending_of(stream)
+        mail = pending.request
         while True:
             keys = state.session
             assert keys is not None
@@ -122,10 +123,10 @@ class Recovery:
                 RequestKind.RECOVER,
                 mail.topic,
                 mail.sequence,
-                stream.evidence,
-                state.highest,
+                encode_evidence(stream.evidence),
+                encode_evidence(state.highest),
                 state.inbox_next,
-                digest,
+                pending.id,
             )
             envelope = seal_request(request, keys.id, keys.secret, self._randomness, self._padding)
             # What it shows and acknowledges must not be forgotten once the enclave has seen it.

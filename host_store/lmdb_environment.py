@@ -5,6 +5,8 @@ What it adds to LMDB, each for a measured reason:
 - Everything that LMDB raises leaves as a :class:`wire.errors.StoreError` with a sentence.
 - The data file's length is checked before it is mapped (:mod:`host_store.lmdb_meta`), and the file is synced before
   it is believed: a predecessor that was killed may have left its last page in the page cache only.
+- The disk must have room for LMDB's lock file, which LMDB would map and touch in any case: the kernel would end the
+  process (SIGBUS).
 - A full map is doubled and the transaction done again.
 - After any other failed transaction the environment is opened anew, and what is in it decides whether the transaction
   took place; it counts as such only once another durable commit stands on top of it.
@@ -28,6 +30,7 @@ import lmdb
 from host_store.lmdb_meta import measure_data_file
 from host_store.store_folder import DATA_FILE, sync
 from wire.errors import CorruptedStore, StoreError, StoreUnavailable, UnsupportedVersion
+from wire.limits import KIB
 
 if TYPE_CHECKING:
     Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
 INITIAL_MAP_BYTES: Final = 1 << 30
 """Address space, not disk: how large a store gets before its map is doubled for the first time."""
 _LMDB_09: Final = 0  # 16-byte page headers: wire.limits counts on them, and other tools read it
-_LOCK_FILE: Final = "lock.mdb"
-_LOCK_FILE_BYTES: Final = 8192  # LMDB's own table of 126 readers
 _LAYOUT_KEY: Final = b"layout"
+_LOCK_FILE: Final = "lock.mdb"
+_MOST_READERS: Final = 126
+_LOCK_FILE_BYTES: Final = 8 * KIB
+"""LMDB's table of so many readers."""
 _CORRUPTION: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.IncompatibleError)
 
 
@@ -175,6 +180,7 @@ class LmdbEnvironment:
                 create=False,
                 mode=0o600,
                 max_dbs=len(self._names),
+                max_readers=_MOST_READERS,
                 max_spare_txns=1,
                 lib_version=_LMDB_09,
             )
@@ -263,26 +269,28 @@ class LmdbEnvironment:
 
 
 def create_environment(folder: Path, tables: Sequence[str], layout: bytes) -> None:
-    """Make an environment with empty tables in an empty folder. Raises :class:`StoreUnavailable`."""
+    """Make an environment with empty tables in an empty folder. Raises :class:`StoreUnavailable`, :class:`OSError`."""
+    _reserve_lock_file(folder)
     try:
-        _reserve_lock_file(folder)
         with (
-            lmdb.Environment(str(folder), create=False, mode=0o600, max_dbs=len(tables), lib_version=_LMDB_09) as made,
+            lmdb.Environment(
+                str(folder),
+                create=False,
+                mode=0o600,
+                max_dbs=len(tables),
+                max_readers=_MOST_READERS,
+                lib_version=_LMDB_09,
+            ) as made,
             made.begin(write=True) as transaction,
         ):
             handles = [made.open_db(name.encode(), txn=transaction) for name in tables]
             transaction.put(_LAYOUT_KEY, layout, db=handles[0])
     except lmdb.Error as error:
         raise _worded("cannot create a store", error) from error
-    except OSError as error:
-        raise StoreUnavailable(f"cannot create a store: {error.strerror}") from error
 
 
 def _reserve_lock_file(folder: Path) -> None:
-    """LMDB maps this file before the disk has room for it: on a full disk that would end the process with SIGBUS.
-
-    Raises :class:`OSError`.
-    """
+    """Have room on the disk for the file that LMDB is going to map. Raises :class:`OSError`."""
     fd = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, _LOCK_FILE_BYTES)

@@ -11,17 +11,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sortedcontainers import SortedDict
 
 from pmap.entries import Entries, decode_totals
 from pmap.history import History
 from pmap.keyring import Keyring
 from pmap.log import CommitLog, LogSettings
+from pmap.order import KeyOrder
 from pmap.sweep import Sweep
 from wire.codec import unpack_authentic
 from wire.crypto import NONCE_BYTES, Randomness
@@ -36,7 +35,7 @@ class Replay:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._ciphers: dict[bytes, AESGCM] = {}
-        self._live = SortedDict()
+        self._live: dict[bytes, bytes] = {}
         self._totals = b""
         self._sweep = Sweep()
         self._leaves: list[bytes] = []
@@ -66,8 +65,7 @@ class Replay:
             CorruptedStore: a record that this store's enclave did not write, or not in this place.
             UnsupportedVersion: a record of another format version.
         """
-        # dict's own update: the keys are put in order once, at the end.
-        live, update = self._live, partial(dict.update, self._live)
+        live, update = self._live, self._live.update
         for untrusted_record in untrusted_records:
             header = decode_header(untrusted_record)
             self._check_place(header)
@@ -83,7 +81,7 @@ class Replay:
             if None in changes:
                 # Each key is listed once per record, and is there now because the update put nil under it.
                 for key in [changes[at - 1] for at in range(1, len(changes), 2) if changes[at] is None]:
-                    dict.__delitem__(live, key)
+                    del live[key]
             pairs = iter(swept)
             update(zip(pairs, pairs, strict=True))
             self._leaves.append(leaf_hash(untrusted_record))
@@ -141,11 +139,10 @@ class Replay:
         assert self._sweep.tail == last.tail, "replay and commit agree on the tail"
         history = History(self._base, self._leaves)
         live = self._live
-        # SortedDict keeps its keys in a SortedList of its own; filled here at once, since the dict part was filled
-        # directly. In the order in which they were replayed, which is nearly sorted already.
         with _no_garbage_collection():
-            live._list_update(dict.keys(live))
-        entries = Entries(live, decode_totals(self._totals))
+            # In the order in which they were replayed, which is nearly sorted already.
+            order = KeyOrder(sorted(live))
+        entries = Entries(live, order, decode_totals(self._totals))
         return CommitLog(
             self._keyring, randomness, settings=settings, entries=entries, history=history, sweep=self._sweep
         )

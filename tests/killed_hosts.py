@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +27,8 @@ from host_store.host import EnclaveHost
 TESTS = Path(__file__).resolve().parent
 STRACE = shutil.which("strace")
 SECONDS = 60.0
+MAILS = 4
+"""So many are sent to a host that is going to be killed at a system call."""
 
 
 def free_port() -> int:
@@ -86,36 +92,72 @@ class ServedHost:
 
 
 class Zygote:
-    """Servers on one store, one after the other, forked from a process that has everything loaded."""
+    """Servers, one after the other, forked from a process that has everything loaded. The port stays the same."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "crash.served", "--zygote", str(store), str(self.port)]
+        command = [sys.executable, "-m", "crash.served", "--zygote", str(self.port)]
         self._process = subprocess.Popen(
             command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env=_environment(),
         )  # fmt: skip
         self._child = 0
+        self._tracer: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Have one serve."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("start\n")
-        self._process.stdin.flush()
+    def start(self, store: Path, *, process: bool = False, under: Sequence[str] = ()) -> bool:
+        """Serve a store, with the enclave in the same process or in one of its own; False if it died before it could.
+
+        ``under``: a command that attaches to a process.
+        """
+        self._tell(f"{'process' if process else 'thread'} {store}\n")
         self._child = int(self._line())
-        assert self._line() == self.url
+        if under:
+            self._tracer = subprocess.Popen([*under, "-p", str(self._child)], stderr=subprocess.DEVNULL)
+            _wait_until(lambda: _is_traced(self._child))
+        self._tell("\n")
+        return self._line() == self.url or self._ended()
+
+    def _tell(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+        self._process.stdin.flush()
+
+    def _ended(self) -> bool:
+        self._child = 0
+        if self._tracer is not None:
+            self._tracer.wait(SECONDS)
+            self._tracer = None
+        return False
 
     def kill(self) -> None:
-        """``kill -9`` it, and wait for its end."""
-        os.kill(self._child, signal.SIGKILL)
-        assert self._line() == "ended"
-        self._child = 0
+        """``kill -9`` it if it lives, and wait for its end. Its enclave must not outlive it."""
+        if self._child:
+            enclaves = self.enclaves()
+            with suppress(ProcessLookupError):  # it died by itself meanwhile
+                os.kill(self._child, signal.SIGKILL)
+            assert self._line() == "ended"
+            self._ended()
+            _wait_until(lambda: not any(map(_lives, enclaves)))
+
+    def enclaves(self) -> list[int]:
+        """The process ids of the running host's enclave, if that has a process."""
+        tasks = Path(f"/proc/{self._child}/task")
+        if not tasks.exists():
+            return []
+        return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+    def kill_enclave(self) -> bool:
+        """``kill -9`` the enclave and leave its host alone; whether there was one."""
+        enclaves = self.enclaves()
+        for enclave in enclaves:
+            with suppress(ProcessLookupError):
+                os.kill(enclave, signal.SIGKILL)
+        return bool(enclaves)
 
     def close(self) -> None:
         """End everything."""
-        if self._child:
-            self.kill()
+        self.kill()
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(SECONDS)
@@ -126,19 +168,87 @@ class Zygote:
         return self._process.stdout.readline().strip()
 
 
+def _wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < until, "this takes too long"
+        time.sleep(0.002)
+
+
+def _is_traced(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return "TracerPid:\t0\n" not in status
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" Z")
+    except FileNotFoundError:
+        return False
+
+
 def _environment() -> dict[str, str]:
     # No coverage in there: what is killed writes none.
     return {key: value for key, value in os.environ.items() if not key.startswith("COV")}
 
 
-def strace_or_skip(*inject: str) -> list[str]:
-    """The command under which the kernel answers some calls with a signal or an error."""
+# --- system calls -------------------------------------------------------------------------------------------
+
+_CHANGES_NOTHING = frozenset(
+    {"access", "close", "execve", "faccessat2", "fadvise64", "fcntl", "flock", "fstat", "fstatfs", "getdents64"}
+    | {"ioctl", "lseek", "mmap", "munmap", "newfstatat", "pread64", "preadv", "read", "readlink", "readlinkat"}
+    | {"readv", "statfs", "statx"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """System calls that change something in a store: how often each was made, and the paths that they named."""
+
+    counts: Counter[str]
+    store: Path
+    paths: tuple[str, ...]
+
+    def paths_in(self, store: Path) -> list[str]:
+        """The same paths in another store."""
+        return [path.replace(str(self.store), str(store), 1) for path in self.paths]
+
+
+def strace_or_skip(*inject: str, paths: Sequence[str] = ()) -> list[str]:
+    """The command under which the kernel answers some calls (with these paths, if any) with a signal or an error."""
+    command = _strace_or_skip()
+    names = ",".join(one.partition(":")[0] for one in inject)
+    options = ["-e", f"trace={names}", *(part for one in inject for part in ("-e", f"inject={one}"))]
+    return [*command, "-o", "/dev/null", *options, *(part for path in paths for part in ("-P", path))]
+
+
+def tracing(log: Path) -> list[str]:
+    """The command under which every call with a file goes into a log."""
+    return [*_strace_or_skip(), "-y", "-o", str(log), "-e", "trace=desc,file"]
+
+
+def changing_calls(log: Path, store: Path) -> Calls:
+    """What a log of :func:`tracing` says of a store. No list of expected calls: a store may find others to use."""
+    counts: Counter[str] = Counter()
+    paths = {str(store)}
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        name = line.partition(" ")[2].strip().partition("(")[0]
+        found = set(re.findall(rf"{re.escape(str(store))}[^\s\"<>,)]*", line))
+        found = {path for path in found if not path.endswith(".new")}  # named after a process: another one each time
+        opened = name == "openat" and "O_CREAT" not in line
+        if found and name.isidentifier() and name not in _CHANGES_NOTHING and not opened:
+            counts[name] += 1
+            paths |= found
+    return Calls(counts, store, tuple(sorted(paths)))
+
+
+def _strace_or_skip() -> list[str]:
     if STRACE is None:
         pytest.skip("strace is not installed")
-    probe = subprocess.run([STRACE, "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    probe = subprocess.run([STRACE, "-o", "/dev/null", "true"], capture_output=True, check=False)
     if probe.returncode != 0:
         pytest.skip("processes may not be traced here")
-    return [STRACE, "-f", "-qq", "-o", "/dev/null", *(part for one in inject for part in ("-e", f"inject={one}"))]
+    return [STRACE, "-f", "-qq"]
 
 
 class Account:
@@ -163,15 +273,17 @@ class Account:
         assert self.client is not None
         for one in self.client.recover():
             assert one.fate is Fate.EXECUTED and one.reply is not None, one
-            self.done += 1
-            assert one.reply.payload == str(self.done).encode()
+            self.count(one.reply.payload)
+
+    def count(self, payload: bytes | None) -> None:
+        """One more mail was executed, with this answer."""
+        self.done += 1
+        assert payload == str(self.done).encode(), "once each, in order"
 
     def add(self) -> None:
         """One mail. Raises :class:`OutcomeUnknown` and :class:`HostUnavailable`; then :meth:`settle` is due."""
         assert self.client is not None
-        payload = self.client.send(f"add {self.name} 1".encode()).payload
-        self.done += 1
-        assert payload == str(self.done).encode(), "once each, in order"
+        self.count(self.client.send(f"add {self.name} 1".encode()).payload)
 
     def work(self, url: str, mails: int | None = None) -> bool:
         """Settle, then send so many mails, or until the host is gone. Whether all were answered."""
@@ -226,15 +338,40 @@ def mounted_tmpfs(folder: Path, size_bytes: int) -> Iterator[Path]:
 
 
 class Workers:
-    """Accounts at work in threads of their own, over one host's life after the other."""
+    """Accounts at work in threads of their own, for as long as a host lives."""
 
     def __init__(self, accounts: Sequence[Account], url: str) -> None:
         self._accounts = accounts
         self._url = url
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
 
-    def until_gone(self) -> list[threading.Thread]:
-        """Let all work until the host is gone."""
-        threads = [threading.Thread(target=account.work, args=[self._url]) for account in self._accounts]
-        for thread in threads:
+    @property
+    def done(self) -> int:
+        """Mails that are known to be executed."""
+        return sum(account.done for account in self._accounts)
+
+    def begin(self) -> None:
+        """Let all work; whoever gets no answer tries again."""
+        self._over.clear()
+        self._threads = [threading.Thread(target=self._work, args=[account]) for account in self._accounts]
+        for thread in self._threads:
             thread.start()
-        return threads
+
+    def wait_for(self, mails: int) -> None:
+        """Until so many more are done. Raises :class:`AssertionError` if that takes too long."""
+        enough, until = self.done + mails, time.monotonic() + SECONDS
+        while self.done < enough:
+            assert time.monotonic() < until, "nothing is answered any more"
+            time.sleep(0.0005)
+
+    def end(self) -> None:
+        """Once the host is gone: wait for all."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+
+    def _work(self, account: Account) -> None:
+        while not account.work(self._url) and not self._over.wait(0.01):
+            pass

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wire.attestation import Attestation
-from wire.checkpoint import Checkpoint
+from wire.checkpoint import Checkpoint, encode_evidence
 from wire.codec import unpack
 from wire.crypto import SigningKey, Unauthentic
 from wire.mail import (
@@ -20,7 +20,6 @@ from wire.mail import (
     Reply,
     Request,
     RequestKind,
-    mail_digest,
     open_reply,
     request_id,
     seal_hello,
@@ -34,13 +33,13 @@ Deliver = Callable[[bytes], bytes]
 
 @dataclass
 class RawStream:
-    """One topic: the next number, the evidence of its last reply, and the mail without an answer."""
+    """One topic: the next number, the evidence of its last reply, the mail without an answer, the last mail's id."""
 
     topic: str
     next: int = 0
     evidence: Checkpoint | None = None
     pending: bytes | None = None
-    body: bytes = b""
+    last: bytes = bytes(32)
 
 
 @dataclass
@@ -95,11 +94,12 @@ class RawClient:
         """The next mail of a stream; it is then the pending one."""
         stream = self.stream(topic)
         if kind is RequestKind.RECOVER:
-            body = mail_digest(topic, stream.next, stream.body)
-        else:
-            stream.body = body
-        request = Request(kind, topic, stream.next, stream.evidence, self.highest, self.inbox_ack, body)
+            body = stream.last
+        shown = encode_evidence(stream.evidence), encode_evidence(self.highest)
+        request = Request(kind, topic, stream.next, *shown, self.inbox_ack, body)
         stream.pending = seal_request(request, self.session, self.secret, os.urandom)
+        if kind is not RequestKind.RECOVER:
+            stream.last = request_id(stream.pending)
         return stream.pending
 
     def accept(self, envelope: bytes, topic: str = "t") -> Reply:

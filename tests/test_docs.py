@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from wire import limits
 from wire.checkpoint import sign_checkpoint
 from wire.crypto import SigningKey, derive_key, open_once, seal_once, sha256
-from wire.mail import Outcome, mail_digest, reply_digest
+from wire.mail import Outcome, reply_digest
 from wire.merkle import leaf_hash
 from wire.record import encode_header
 
@@ -218,7 +218,6 @@ def test_the_test_vectors_of_the_spec_hold():
         header,
         leaf_hash(header),
         sha256(b"pmap/1 epoch" + b"\1" * 32 + (7).to_bytes(8, "big") + b"\5" * 32),
-        mail_digest("default", 3, b"body"),
         reply_digest(Outcome.EXECUTED, b"ok"),
         reply_digest(Outcome.HEARTBEAT, None),
         key.public,

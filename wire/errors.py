@@ -19,7 +19,8 @@
     │   ├── UnsupportedVersion         written by another version of the format
     │   ├── WrongKey                   the sealing key does not open this store
     │   ├── CorruptedStore             bytes that this store's enclave never wrote, or not in this place
-    │   └── DowngradeRefused           the state was written by newer code of this signer than the one that runs
+    │   ├── DowngradeRefused           the state was written by newer code of this signer than the one that runs
+    │   └── StoreHandedOver            the store was handed over to its successor, and is served there
     ├── FreshnessError                 .verdict, .alarm; the operation was not executed
     │   ├── RollbackDetected           the host runs the enclave on an older state
     │   ├── ForkDetected               the host runs the enclave on another history
@@ -28,7 +29,10 @@
     │   ├── GapRefused                 a mail from beyond the next sequence number
     │   ├── ClientStale                the client's own state is old (restored, or shared by two devices)
     │   ├── EvidenceInvalid            the client showed evidence that this store never signed
-    │   └── EvidenceUnproven           signed evidence that nobody has linked to this history yet
+    │   ├── EvidenceUnproven           signed evidence that nobody has linked to this history yet
+    │   ├── StaleShardMap              a shard map of a lower version than one that was seen before
+    │   └── ShardMapForked             two shard maps of one version, both signed by the owner
+    ├── ShardMapInvalid           not a shard map, or not one that the pinned owner signed
     ├── AttestationError               the enclave is not the one that the client asked for
     │   ├── EvidenceMalformed          not evidence of the kind that it claims to be
     │   ├── EvidenceForged             a signature, digest or chain in the evidence does not hold
@@ -41,6 +45,9 @@
     ├── TeeUnavailable                 the platform gives no sealing key or evidence here
     ├── MailError                      one mail, one verdict
     │   ├── HandlerFailed              the handler raised; its changes were undone
+    │   │   ├── WrongShard             .partition, .version: another store owns the key
+    │   │   │   └── PartitionMoving    it is on its way to another store: no writes until it is there
+    │   │   └── ShardMapRefused        .version: the store does not take this shard map, or what belongs to it
     │   ├── NotEnrolled                this client may not use this enclave
     │   ├── SessionUnknown             the enclave restarted or never saw this session: say hello again
     │   ├── OutcomeUnknown             no answer: executed or not is open until the client recovers
@@ -157,6 +164,12 @@ class DowngradeRefused(StoreError):
     """The state was written by newer code than the one that was started on it."""
 
 
+class StoreHandedOver(StoreError):
+    """The store was handed over to its successor, and is served there: to go on here would be a fork."""
+
+    fault = Fault.CALLER
+
+
 class FreshnessError(PmapError):
     """An operation refused before it was executed, because of what the evidence says.
 
@@ -218,6 +231,24 @@ class EvidenceUnproven(FreshnessError):
     fault = Fault.UNKNOWN
 
 
+class StaleShardMap(FreshnessError):
+    """A shard map of a lower version than one that was seen before: whoever showed it went back in time."""
+
+    fault = Fault.HOST
+
+
+class ShardMapForked(FreshnessError):
+    """Two shard maps of one version, both signed by the owner: only the owner's key can make them."""
+
+    fault = Fault.UNKNOWN
+
+
+class ShardMapInvalid(PmapError):
+    """Not a shard map, or not one that the pinned owner signed."""
+
+    fault = Fault.HOST
+
+
 class AttestationError(PmapError):
     """The enclave is not the one that the client asked for."""
 
@@ -270,6 +301,31 @@ class HandlerFailed(MailError):
     """The handler raised; everything that it had changed was undone."""
 
     fault = Fault.HANDLER
+
+
+class WrongShard(HandlerFailed):
+    """The store does not own this key's partition, by the shard map of this version that it has (0: by none)."""
+
+    fault = Fault.CALLER
+
+    def __init__(self, message: str, partition: int, version: int) -> None:
+        super().__init__(message)
+        self.partition = partition
+        self.version = version
+
+
+class PartitionMoving(WrongShard):
+    """The key's partition is on its way to another store; until it is there it takes no writes."""
+
+
+class ShardMapRefused(HandlerFailed):
+    """The store does not take a shard map, or what belongs to a move. ``version``: that of the map that it has."""
+
+    fault = Fault.CALLER
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class NotEnrolled(MailError):

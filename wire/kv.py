@@ -10,6 +10,15 @@ transaction. The payload is the array of their results, in the same order::
     ["scan", start, stop | nil, limit, bytes]  [[key, value, key, value, ...], next key | nil]
     ["size"]                                   [entries, bytes in use, bytes at most]
 
+Of a store that is one of several (:mod:`wire.shard_map`)::
+
+    ["shards"]                                 [signed map | nil, residue, arrival | nil]
+    ["install", signed map]                    bool: did it change anything?
+    ["pscan", partitions, start, stop | nil, limit, bytes]   as for "scan"
+    ["import", version, [key, value, ...]]     arrival
+    ["purge", limit]                           bool: is anything left?
+    arrival = [version, last key | nil, entries, digest(32)]
+
 A compare-and-swap that does not find what it expects undoes the whole mail; the failure's text then says which
 operation it was (:func:`swap_failed_text`).
 """
@@ -22,7 +31,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from wire.codec import expect, pack, unpack
 from wire.errors import InvalidInput, LimitExceeded, MailTooLarge, Malformed
-from wire.limits import MAX_BODY_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_PAGE_ENTRIES, MAX_STORED_VALUE_BYTES
+from wire.limits import (
+    MAX_BODY_BYTES,
+    MAX_EXAMINED_KEYS,
+    MAX_KEY_BYTES,
+    MAX_OPERATIONS,
+    MAX_PAGE_ENTRIES,
+    MAX_SHARD_MAP_BYTES,
+    MAX_STORED_VALUE_BYTES,
+)
 
 _NOTHING: Final = type(None)
 _SWAP_FAILED: Final = re.compile(r"compare-and-swap failed at operation (0|[1-9][0-9]{0,5})")
@@ -71,6 +88,57 @@ class Size(NamedTuple):
     """How much is in the map."""
 
 
+class Shards(NamedTuple):
+    """What does the store know of shards?"""
+
+
+class Install(NamedTuple):
+    """Take the next shard map."""
+
+    signed: bytes
+
+
+class PartitionScan(NamedTuple):
+    """As :class:`Scan`, but of these partitions only (:func:`wire.shard_map.encode_partitions`), all of them owned."""
+
+    partitions: bytes
+    start: str
+    stop: str | None
+    limit: int
+    budget: int
+
+
+class Import(NamedTuple):
+    """Take entries, in the order of their keys, that the move of the shard map of this version brings."""
+
+    version: int
+    entries: list[tuple[str, bytes]]
+
+
+class Purge(NamedTuple):
+    """Remove entries that are no longer this store's; look at ``limit`` keys at most."""
+
+    limit: int
+
+
+class Arrived(NamedTuple):
+    """How much the move of the shard map of this version has brought so far: the last key, the number of entries, and
+    the digest over them (:func:`wire.shard_map.arrival_digest`)."""
+
+    version: int
+    last: str | None
+    entries: int
+    digest: bytes
+
+
+class ShardStatus(NamedTuple):
+    """``residue``: whether there are entries to be removed."""
+
+    signed: bytes | None
+    residue: bool
+    arrived: Arrived | None
+
+
 class Page(NamedTuple):
     """What a scan found. ``next``: the key to go on from; None at the end."""
 
@@ -86,10 +154,24 @@ class Usage(NamedTuple):
     max_bytes: int
 
 
-Operation: TypeAlias = Get | Put | Delete | Swap | Scan | Size
-Result: TypeAlias = bytes | bool | Page | Usage | None
+KeyOperation: TypeAlias = Get | Put | Delete | Swap
+ShardOperation: TypeAlias = Shards | Install | PartitionScan | Import | Purge
+Operation: TypeAlias = KeyOperation | Scan | Size | ShardOperation
+Result: TypeAlias = bytes | bool | Page | Usage | ShardStatus | Arrived | None
 
-_NAMES: Final[dict[type, str]] = {Get: "get", Put: "put", Delete: "delete", Swap: "cas", Scan: "scan", Size: "size"}
+_NAMES: Final[dict[type, str]] = {
+    Get: "get",
+    Put: "put",
+    Delete: "delete",
+    Swap: "cas",
+    Scan: "scan",
+    Size: "size",
+    Shards: "shards",
+    Install: "install",
+    PartitionScan: "pscan",
+    Import: "import",
+    Purge: "purge",
+}
 
 
 def encode_operations(operations: Sequence[Operation]) -> bytes:
@@ -106,33 +188,47 @@ def encode_operations(operations: Sequence[Operation]) -> bytes:
         raise LimitExceeded(f"{len(operations)} operations in one mail; at most {MAX_OPERATIONS} are allowed")
     for operation in operations:
         _check(operation)
-    body = pack([[_NAMES[type(operation)], *operation] for operation in operations])
+    body = pack([_encode_operation(operation) for operation in operations])
     if len(body) > MAX_BODY_BYTES:
         raise MailTooLarge(f"operations of {len(body)} bytes; one mail holds {MAX_BODY_BYTES}: send them in several")
     return body
 
 
+def _encode_operation(operation: Operation) -> list[Any]:
+    if isinstance(operation, Import):
+        return ["import", operation.version, _flat(operation.entries)]
+    return [_NAMES[type(operation)], *operation]
+
+
 def decode_operations(untrusted: bytes) -> list[Operation]:
     """A mail's operations. Raises :class:`Malformed` and :class:`LimitExceeded`."""
-    fields = unpack(untrusted, MAX_BODY_BYTES, max_items=MAX_OPERATIONS, max_arrays=MAX_OPERATIONS + 1)
+    fields = unpack(untrusted, MAX_BODY_BYTES, max_items=2 * MAX_OPERATIONS, max_arrays=MAX_OPERATIONS + 1)
     if type(fields) is not list or not fields:
         raise Malformed("a mail to the key-value enclave is an array of operations")
-    operations = [_decode_operation(one) for one in fields]
-    for operation in operations:
-        try:
-            _check(operation)
-        except InvalidInput as error:
-            raise Malformed(str(error)) from error
-    return operations
+    if len(fields) > MAX_OPERATIONS:
+        raise Malformed(f"a mail to the key-value enclave has at most {MAX_OPERATIONS} operations")
+    try:
+        return [_decode_operation(one) for one in fields]
+    except InvalidInput as error:
+        raise Malformed(str(error)) from error
 
 
 def _decode_operation(fields: Any) -> Operation:
     name = fields[0] if type(fields) is list and fields else None
+    if name == "put":  # most mails: without the detour over all kinds
+        _, key, value = expect(fields, str, str, bytes)
+        _check_key(key)
+        _check_value(value)
+        return Put(key, value)
+    operation = _decode_other_operation(name, fields)
+    _check(operation)
+    return operation
+
+
+def _decode_other_operation(name: object, fields: Any) -> Operation:
     match name:
         case "get":
             return Get(expect(fields, str, str)[1])
-        case "put":
-            return Put(*expect(fields, str, str, bytes)[1:])
         case "delete":
             return Delete(expect(fields, str, str)[1])
         case "cas":
@@ -142,6 +238,24 @@ def _decode_operation(fields: Any) -> Operation:
         case "size":
             expect(fields, str)
             return Size()
+        case _:
+            return _decode_shard_operation(name, fields)
+
+
+def _decode_shard_operation(name: object, fields: Any) -> ShardOperation:
+    match name:
+        case "shards":
+            expect(fields, str)
+            return Shards()
+        case "install":
+            return Install(expect(fields, str, bytes)[1])
+        case "pscan":
+            return PartitionScan(*expect(fields, str, bytes, str, object, int, int)[1:])
+        case "import":
+            _, version, flat = expect(fields, str, int, list)
+            return Import(version, _pairs(flat))
+        case "purge":
+            return Purge(expect(fields, str, int)[1])
     raise Malformed("no such operation")
 
 
@@ -158,7 +272,7 @@ def _check(operation: Operation) -> None:
             for optional in (expected, new):
                 if optional is not None:
                     _check_value(optional)
-        case Scan(start, stop, limit, budget):
+        case Scan(start, stop, limit, budget) | PartitionScan(_, start, stop, limit, budget):
             _check_key(start)
             if stop is not None:
                 _check_key(stop)
@@ -166,8 +280,20 @@ def _check(operation: Operation) -> None:
                 raise InvalidInput(f"a scan's limit is a number of entries from 1 to {MAX_PAGE_ENTRIES}")
             if type(budget) is not int or not 1 <= budget <= MAX_BODY_BYTES:
                 raise InvalidInput(f"a scan's budget is a number of bytes from 1 to {MAX_BODY_BYTES}")
-        case Size():
+        case Size() | Shards():
             pass
+        case Install(signed):
+            if type(signed) is not bytes or len(signed) > MAX_SHARD_MAP_BYTES:
+                raise LimitExceeded(f"a shard map has at most {MAX_SHARD_MAP_BYTES} bytes")
+        case Import(version, entries):
+            if type(version) is not int or not entries or len(entries) > MAX_OPERATIONS:
+                raise InvalidInput(f"an import has a version, and 1 to {MAX_OPERATIONS} entries")
+            for key, value in entries:
+                _check_key(key)
+                _check_value(value)
+        case Purge(limit):
+            if type(limit) is not int or not 1 <= limit <= MAX_EXAMINED_KEYS:
+                raise InvalidInput(f"a purge looks at 1 to {MAX_EXAMINED_KEYS} keys")
         case _:
             raise InvalidInput(f"not an operation: a {type(operation).__name__}")
 
@@ -199,9 +325,18 @@ def encode_results(results: Sequence[Result]) -> bytes:
 
 
 def _encode_result(result: Result) -> Any:
-    if isinstance(result, Page):
-        return [[part for entry in result.entries for part in entry], result.next]
-    return list(result) if isinstance(result, Usage) else result
+    match result:
+        case Page(entries, following):
+            return [_flat(entries), following]
+        case ShardStatus(signed, residue, arrived):
+            return [signed, residue, None if arrived is None else list(arrived)]
+        case Usage() | Arrived():
+            return list(result)
+    return result
+
+
+def _flat(entries: Sequence[tuple[str, bytes]]) -> list[Any]:
+    return [part for entry in entries for part in entry]
 
 
 def decode_results(payload: bytes | None, operations: Sequence[Operation]) -> list[Result]:
@@ -220,10 +355,14 @@ def _decode_result(operation: Operation, field: Any) -> Result:
             allowed: tuple[type, ...] = (bytes, _NOTHING)
         case Put():
             allowed = (_NOTHING,)
-        case Delete() | Swap():
+        case Delete() | Swap() | Install() | Purge():
             allowed = (bool,)
-        case Scan():
+        case Scan() | PartitionScan():
             return _decode_page(field)
+        case Shards():
+            return _decode_status(field)
+        case Import():
+            return _decode_arrived(field)
         case Size():
             return Usage(*expect(field, int, int, int))
     if type(field) not in allowed:
@@ -234,12 +373,30 @@ def _decode_result(operation: Operation, field: Any) -> Result:
 
 def _decode_page(field: Any) -> Page:
     flat, following = expect(field, list, object)
-    keys, values = flat[::2], flat[1::2]
-    if len(keys) != len(values) or not {type(key) for key in keys} <= {str} or not {type(v) for v in values} <= {bytes}:
-        raise Malformed("a page is an array of keys, each followed by its value")
     if following is not None and type(following) is not str:
         raise Malformed("the key to go on from is a str or nil")
-    return Page(list(zip(keys, values, strict=True)), following)
+    return Page(_pairs(flat), following)
+
+
+def _pairs(flat: list[Any]) -> list[tuple[str, bytes]]:
+    keys, values = flat[::2], flat[1::2]
+    if len(keys) != len(values) or not {type(key) for key in keys} <= {str} or not {type(v) for v in values} <= {bytes}:
+        raise Malformed("entries are an array of keys, each followed by its value")
+    return list(zip(keys, values, strict=True))
+
+
+def _decode_status(field: Any) -> ShardStatus:
+    signed, residue, arrived = expect(field, object, bool, object)
+    if signed is not None and type(signed) is not bytes:
+        raise Malformed("a shard map is bytes or nil")
+    return ShardStatus(signed, residue, None if arrived is None else _decode_arrived(arrived))
+
+
+def _decode_arrived(field: Any) -> Arrived:
+    version, last, entries, digest = expect(field, int, object, int, bytes)
+    if last is not None and type(last) is not str:
+        raise Malformed("the last key is a str or nil")
+    return Arrived(version, last, entries, digest)
 
 
 def swap_failed_text(position: int) -> str:

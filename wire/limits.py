@@ -100,6 +100,15 @@ MAX_PAGE_ENTRIES: Final = 10_000  # entries in one answer to a scan
 PAGE_BYTES: Final = MIB
 """What a client asks for in one page of a scan, unless it says otherwise: bytes of keys and values."""
 
+# --- shards -------------------------------------------------------------------------------------------
+MAX_SHARDS: Final = 1024  # stores in a shard map
+MAX_PARTITIONS: Final = 65_536  # partitions
+MAX_SHARD_URL_BYTES: Final = 256
+MAX_SHARD_MAP_BYTES: Final = 512 * KIB
+"""Largest signed shard map: that many stores and partitions."""
+MAX_EXAMINED_KEYS: Final = 50_000  # keys
+"""So many keys one mail looks at where it leaves some out: those of other shards, or those to be removed."""
+
 # --- the client ---------------------------------------------------------------------------------------
 MAX_STATE_BYTES: Final = 512 * MIB
 """Largest client state: it holds the pending mail of each stream."""
@@ -118,6 +127,8 @@ MAX_CERTIFICATE_BYTES: Final = 8 * KIB
 MAX_CHAIN_CERTIFICATES: Final = 8  # certificates
 MAX_CONSTRAINT_CHARACTERS: Final = 16 * KIB  # characters
 MAX_HANDOVER_BYTES: Final = 128 * KIB
+MAX_ENDORSEMENTS_BYTES: Final = MIB + 128 * KIB
+"""What a host says of its platform in a hand-over: collateral, and one chain of certificates."""
 
 # --- keys ---------------------------------------------------------------------------------------------
 MAX_KEY_GENERATIONS: Final = 8  # generations of a store's record key that a keyring can hold

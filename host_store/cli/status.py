@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
 
 from wire.errors import HostUnavailable, InvalidInput, Malformed
+
+if TYPE_CHECKING:
+    from host_store.stores.url import StoreUrl
 
 _TIMEOUT_SECONDS: Final = 10.0
 _MAX_BYTES: Final = 64 * 1024
@@ -34,7 +36,9 @@ _LABELS: Final = {
     show_envvar=True,
     help="The server to ask.",
 )
-@click.option("--store", metavar="[lmdb:]PATH", help="Look into a store's folder instead; no server may be using it.")
+@click.option(
+    "--store", metavar="URL", help="Look into a store instead (as 'pmap serve --store'); a folder must not be in use."
+)
 def status(url: str, store: str | None) -> None:
     """Show where a server, or a store on disk, stands.
 
@@ -46,10 +50,11 @@ def status(url: str, store: str | None) -> None:
       pmap status
       pmap status --store ./store
     """
-    from host_store.cli.serve import store_folder
+    from host_store.stores.url import StoreUrl
 
     if store is not None:
-        _print_table(f"store {store}", _store_rows(store_folder(store)))
+        where = StoreUrl.parse(store)
+        _print_table(f"store {where.shown}", _store_rows(where))
         return
     rows = ask_health(url)
     _print_table(f"server {url}", rows)
@@ -85,10 +90,10 @@ def ask_health(url: str) -> dict[str, Any]:
     return health
 
 
-def _store_rows(folder: Path) -> dict[str, Any]:
-    from host_store.lmdb_store import LmdbStore
+def _store_rows(url: StoreUrl) -> dict[str, Any]:
+    from host_store.stores.url import open_store
 
-    with LmdbStore.open(folder, create=False) as store:
+    with open_store(url, create=False, read_only=True) as store:
         head, stats = store.head(), store.stats()
     return {
         "newest commit": head.n,

@@ -2,10 +2,11 @@
 
 ``python -m crash.served STORE PORT [STEP]``: serve :class:`attacked_enclaves.Ledger` from the store, print the address,
 and, with a STEP, stand still there in a later commit, after printing ``frozen``. With "small journal" it does not
-stand still; with that and each step behind LMDB's doors, the journal holds one commit, so every other one is a group's.
+stand still; with that and each step behind LMDB's doors, the journal holds one commit of these, so every other one is a group's.
 
-``python -m crash.served --zygote STORE PORT``: the same, forked anew for each line ``start`` on standard input.
-Starting a Python takes longer than all the rest.
+``python -m crash.served --zygote PORT``: the same, forked anew for each line on standard input, ``thread STORE`` (the
+enclave in the host's own process) or ``process STORE``; it begins at the next line. Starting a Python takes longer than
+all the rest.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def install(step: str) -> None:
     store: Any = lmdb_store.LmdbStore
     file: Any = journal.Journal
     if step == SMALL_JOURNAL or step in GROUP_STEPS:
-        journal.JOURNAL_BYTES = 3 * journal.PAGE_BYTES  # type: ignore[misc]
+        journal.JOURNAL_BYTES = 4 * journal.PAGE_BYTES  # type: ignore[misc]
     match step:
         case "small journal":
             pass
@@ -104,21 +105,24 @@ def install(step: str) -> None:
             setattr(lmdb_commits, step, _freezing(getattr(lmdb_commits, step)))
 
 
-def serve(store: str, port: str) -> None:
+def serve(store: str, port: str, *, process: bool = False) -> None:
     """Until killed."""
     key = Path(store).with_suffix(".key")
-    with EnclaveHost.start(Ledger, store, in_process=True, simulated_key=key) as host:
+    with EnclaveHost.start(Ledger, store, in_process=not process, simulated_key=key) as host:
         WebServer(host, f"127.0.0.1:{port}").run(_say)
 
 
-def zygote(store: str, port: str) -> None:
-    """Fork a server for each line."""
-    for _ in sys.stdin:
+def zygote(port: str) -> None:
+    """Fork a server for each line. Its journal is small: every life of it moves groups to LMDB as well."""
+    install(SMALL_JOURNAL)
+    for line in sys.stdin:
+        mode, _, store = line.strip().partition(" ")
         child = os.fork()
         if child == 0:
-            serve(store, port)
+            _say(str(os.getpid()))
+            os.read(0, 1)  # whoever wants to trace it does so now
+            serve(store, port, process=mode == "process")
             os._exit(0)
-        _say(str(child))
         os.waitpid(child, 0)
         _say("ended")
 

@@ -7,12 +7,21 @@ import threading
 from pathlib import Path
 
 import pytest
-from crash.served import SMALL_JOURNAL, STEPS
-from killed_hosts import SECONDS, Account, ServedHost, Workers, Zygote, check_accounts, strace_or_skip
+from crash.served import STEPS
+from crash.storm import Watched, storm
+from killed_hosts import (
+    MAILS,
+    SECONDS,
+    Account,
+    Calls,
+    ServedHost,
+    Zygote,
+    check_accounts,
+    strace_or_skip,
+)
 
-KILLS = int(os.environ.get("PMAP_KILLS", "50"))
+KILLS = 50
 EVERY_CALL = "PMAP_EVERY_CALL" in os.environ
-MAILS = 4
 
 
 @pytest.fixture
@@ -33,48 +42,63 @@ def test_killed_while_it_stands_at_a_step_of_a_commit(store: Path, tmp_path: Pat
     check_accounts(store, [account])
 
 
-CALLS = ("writev", "pwrite64", "fdatasync", "fsync")
-"""What commits are made of: the journal's frames, LMDB's pages and meta page, syncs; and the syncs at opening."""
-KILLS_PER_CALL = 4
+# --- at every system call ---
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_killed_at_every_system_call_of_a_commit(store: Path, tmp_path: Path, call: str) -> None:
-    """At its first such call, its second, ...: until it gets through the work. In CI a part of them is enough."""
-    account, when, killed = Account("alice", tmp_path), 1, 0
-    with ServedHost(store) as host:
-        assert host.start()
-        assert account.work(host.url, 1)
-        host.kill()
-        while EVERY_CALL or killed < KILLS_PER_CALL:
-            served = host.start(SMALL_JOURNAL, under=strace_or_skip(f"{call}:signal=KILL:when={when}"))
-            survived = served and account.work(host.url, MAILS)
-            host.kill()
-            if survived:
-                break
-            killed += 1
-            when += 1 if EVERY_CALL else 1 + when // 2
-    assert killed > 0, "there is no such call: name the ones that commits make"
-    check_accounts(store, [account])
+def killing(name: str, when: int, calls: Calls, store: Path) -> list[str]:
+    """Kill whoever makes the ``when``-th such call with a path of the store."""
+    return strace_or_skip(f"{name}:signal=KILL:when={when}", paths=calls.paths_in(store))
 
 
-def test_killed_again_and_again_under_load(store: Path, tmp_path: Path) -> None:
-    accounts = [Account(f"client-{number}", tmp_path) for number in range(4)]
-    zygote = Zygote(store)
-    workers = Workers(accounts, zygote.url)
-    try:
-        for kill in range(KILLS):
-            zygote.start()
-            before = sum(account.done for account in accounts)
-            threads = workers.until_gone()
-            # Some get far, some are killed in their very first commit.
-            while sum(account.done for account in accounts) < before + kill % 5 and any(t.is_alive() for t in threads):
-                pass
+def test_killed_at_every_system_call_that_makes_a_store(
+    zygote: Zygote, lives: tuple[Calls, Calls], tmp_path: Path
+) -> None:
+    """Nothing was acknowledged before, so nothing can be lost: it must open, or be made anew."""
+    calls = lives[0]
+    assert {"mkdir", "rename"} < set(calls.counts) and len(calls.counts) > 8, calls.counts
+    survived = []
+    for name, number in sorted(calls.counts.items()):
+        for when in range(1, number + 1 if EVERY_CALL else 2):
+            store = tmp_path / f"{name}-{when}" / "store"
+            store.parent.mkdir()
+            account = Account("alice", store.parent)
+            under = killing(name, when, calls, store)
+            if zygote.start(store, under=under) and account.work(zygote.url, MAILS):
+                survived.append((name, when))
             zygote.kill()
-            for thread in threads:
-                thread.join(SECONDS)
-                assert not thread.is_alive()
-    finally:
-        zygote.close()
-    assert sum(account.done for account in accounts) >= KILLS
-    check_accounts(store, accounts)
+            check_accounts(store, [account])
+    # A call can be made by several threads, and each has its own count: then the last ones do not come.
+    assert not any(when == 1 for _, when in survived), survived
+
+
+def test_killed_at_every_system_call_of_a_commit(
+    zygote: Zygote, lives: tuple[Calls, Calls], store: Path, tmp_path: Path
+) -> None:
+    """At its first such call, its second, ...: until it gets through the work. In CI a part of them is enough."""
+    calls, account = lives[1], Account("alice", tmp_path)
+    assert any("sync" in name for name in calls.counts) and any("write" in name for name in calls.counts), calls.counts
+    assert zygote.start(store)
+    assert account.work(zygote.url, 1)
+    zygote.kill()
+    for name, number in sorted(calls.counts.items()):
+        killed = 0
+        for when in range(1, number + 1) if EVERY_CALL else sorted({1, 2, 1 + number // 2, number}):
+            survived = zygote.start(store, under=killing(name, when, calls, store)) and account.work(zygote.url, MAILS)
+            zygote.kill()
+            killed += not survived
+        assert killed > 0, f"{name} is not called again"
+        check_accounts(store, [account])
+
+
+def test_killed_again_and_again_under_load(tmp_path: Path) -> None:
+    result = storm(tmp_path, KILLS)
+    assert result.host_kills + result.enclave_kills >= KILLS and result.enclave_kills > 10
+    assert result.acknowledged > KILLS
+    assert result.faults() == {}, result
+
+
+def test_the_storm_counts_what_is_lost_and_what_is_done_twice(tmp_path: Path) -> None:
+    account = Watched("alice", tmp_path)
+    for payload in (b"1", b"2", b"2", b"4", b"5"):
+        account.count(payload)
+    assert (account.done, account.lost, account.executed_twice) == (5, 1, 1)

@@ -21,7 +21,9 @@ class Move:
 
 
 def _send(world: World, x: int, y: int, z: int) -> None:
-    person = world.people[x % len(world.people)]
+    # Whoever has caught the host does not ask any more.
+    asking = [one for one in world.people if one.client.verdict is None] or world.people
+    person = asking[x % len(asking)]
     word = WORDS[y % len(WORDS)]
     recipient = z % len(world.people)
     known = world.people[recipient].highest is not None
@@ -50,6 +52,10 @@ HONEST = (
     Move("lose reply", 6, _person(lambda w, p, y, z: w.lose(p, 1 + y % 4, reply=True))),
     Move("crash", 5, _person(lambda w, p, y, z: w.crash_before_storing(p))),
     Move("restart", 6, _branch(lambda w, b, y, z: w.restart(b))),
+    Move("hold request", 8, _person(lambda w, p, y, z: w.hold(p))),
+    Move("batch", 8, _person(lambda w, p, y, z: w.together(p, store=y % 8 > 0))),
+    Move("call", 3, _branch(lambda w, b, y, z: w.call(b, KEYS[y % len(KEYS)]))),
+    Move("rotate key", 2, _branch(lambda w, b, y, z: w.rotate(b, store=y % 4 > 0))),
 )
 MALICIOUS = (
     *HONEST,
@@ -64,10 +70,18 @@ MALICIOUS = (
     Move(
         "clone", 3, lambda w, x, y, z: w.clone(w.branches[x % len(w.branches)], y % 3) if len(w.branches) < 4 else None
     ),
+    Move("forget alarm", 12, _branch(lambda w, b, y, z: w.forget_alarm(b))),
+    Move("old keyring", 3, _branch(lambda w, b, y, z: w.old_keyring(b, y, z % 4))),
+    Move(
+        "splice",
+        3,
+        lambda w, x, y, z: w.splice(w.branches[x % len(w.branches)], w.branches[y % len(w.branches)], z),
+    ),
     Move("lead", 8, lambda w, x, y, z: w.lead(w.people[x % len(w.people)], w.branches[y % len(w.branches)])),
     Move("lose outbox", 2, _branch(lambda w, b, y, z: w.lose_outbox(b))),
     Move("replay", 12, _branch(lambda w, b, y, z: w.replay(b, y))),
     Move("old answer", 8, _person(lambda w, p, y, z: w.answer_with_old(p, y))),
+    Move("mirror", 8, _person(lambda w, p, y, z: w.mirror(p, y, answer=z))),
     Move("back up", 3, _person(lambda w, p, y, z: w.back_up(p))),
     Move("restore backup", 2, _person(lambda w, p, y, z: w.restore_backup(p))),
 )

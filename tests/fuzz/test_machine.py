@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fuzz.moves import HONEST, MALICIOUS, Move
-from fuzz.soak import play
+from fuzz.soak import STEPS_PER_WORLD, Tally, play, play_all
 from fuzz.world import World
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -70,6 +70,23 @@ def test_seeded_worlds_break_no_promise() -> None:
     assert counts["accepted"] > 3 * WORLDS and counts["RollbackDetected"] > 0, counts
 
 
+def test_a_seed_is_a_run() -> None:
+    for seed in (2, 3):
+        assert play(seed, 200) == play(seed, 200)
+
+
+def test_the_long_run_counts_its_steps_and_tells_faults_by_their_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally()
+    for played in play_all([2, 3]):
+        tally.add(played)
+    assert tally.steps == 2 * STEPS_PER_WORLD and tally.faults == []
+    assert "alarms with an honest host: 0\nfaults: 0" in tally.report()
+    broken_replays(monkeypatch)
+    for played in play_all([2]):
+        tally.add(played)
+    assert tally.faults == [2] and "faults: 1, seeds [2]" in tally.report()
+
+
 # --- an oracle that accepts everything would prove nothing ---
 
 
@@ -114,6 +131,11 @@ def broken_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.courier.check_answer", lambda *_: None)
 
 
+def broken_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alarm is told and forgotten."""
+    monkeypatch.setattr("pmap.quarantine.Quarantine.check", lambda _self: None)
+
+
 def broken_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions outlive the enclave: mails are bound to no epoch."""
     shared = Sessions()
@@ -124,7 +146,7 @@ def broken_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sessions, "__init__", inherit)
 
 
-BROKEN = [broken_replays, broken_evidence, broken_fence, broken_client, broken_epochs]
+BROKEN = [broken_replays, broken_evidence, broken_fence, broken_client, broken_quarantine, broken_epochs]
 
 
 @pytest.mark.parametrize("break_it", BROKEN)

@@ -7,21 +7,26 @@ accepts must be explained by one path through that tree:
 1. An accepted reply names a commit (size, root) in which its mail was executed, with the result that the dict gives.
 2. That commit lies behind every commit that the client accepted before (so two clients whose paths have parted never
    accept anything from a common one again).
-3. No path holds a mail twice.
+3. A mail (a client's number on a topic) is executed in one commit of the whole tree, however many branches it is shown
+   to. So no two paths share an operation without sharing everything before it: no forks are joined. A mail that was
+   fenced and sent again is another one; a name (its content) is still on no path twice.
 4. A handler runs only where the sender's evidence lies on the path; all else would be execution on a stale state.
 5. A rollback or fork verdict is true, and signed: the checkpoint that proves it is not on the path of the enclave.
-6. With an honest host there is no verdict at all, and in the end every mail was executed once.
+6. An enclave starts on a state that some enclave made, with the map of that commit, or not at all.
+7. With an honest host there is no verdict at all, and in the end every mail was executed once.
+
+Everything random comes from the world's seed, so a seed is a run. (But for the keys of HPKE: nothing depends on those.)
 """
 
 from __future__ import annotations
 
-import os
+import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from core_host import TEE
 
@@ -35,14 +40,15 @@ from pmap import Enclave, Mail
 from pmap.core import EnclaveCore
 from pmap.startup import Restart, start_new
 from wire.alarm import verify_alarm
-from wire.boundary import Incoming, IncomingKind, Rejection
+from wire.boundary import Answer, AnswerKind, Incoming, IncomingKind, Rejection
 from wire.checkpoint import Checkpoint
-from wire.crypto import system_randomness
 from wire.errors import (
     ClientStale,
+    CorruptedStore,
     ForkDetected,
     FreshnessError,
     HostUnavailable,
+    LimitExceeded,
     Malformed,
     OutcomeUnknown,
     PmapError,
@@ -82,6 +88,16 @@ class Node:
         return at is self
 
 
+class Execution(NamedTuple):
+    """A handler that ran: on which mail (sender, topic, number; none for a host's call), and what came of it."""
+
+    name: str
+    mail: tuple[str, str, int] | None
+    result: bytes
+    effect: Callable[[dict[str, bytes]], bytes]
+    outgoing: tuple[str, bytes] | None
+
+
 class Killed(BaseException):
     """A client's process ends here."""
 
@@ -95,6 +111,9 @@ class Journal(Enclave):
 
     def receive_mail(self, mail: Mail) -> bytes | None:
         return self.world.execute(self, mail)
+
+    def receive_from_host(self, data: bytes) -> bytes | None:
+        return self.world.execute_call(self, data)
 
 
 # --- the host -------------------------------------------------------------------------------------------------
@@ -110,30 +129,44 @@ class Branch:
         self.head = head
         self.outbox: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self.core = core
-        self.quarantined = core.alarm is not None
 
-    def incarnate(self, keep: int | None = None) -> Branch:
-        """Another enclave on the first ``keep`` records (all of them if None)."""
-        records = self.records[:keep]
-        restart = Restart(self.world.enclave(), TEE, os.urandom, self.keyring)
+    @property
+    def quarantined(self) -> bool:
+        return self.core.alarm is not None
+
+    def incarnate(
+        self, records: list[bytes] | None = None, *, keyring: bytes | None = None, rotate: bool = False
+    ) -> Branch:
+        """Another enclave on these records (or all) and this keyring (or ours). Raises what it says of them."""
+        world = self.world
+        records = self.records if records is None else records
+        restart = Restart(
+            world.enclave(), TEE, world.randomness, self.keyring if keyring is None else keyring, rotate=rotate
+        )
         restart.feed([records[-1], *records[decode_header(records[-1]).tail - 1 :]])
-        head = self.head
-        while head.size > len(records):
-            assert head.parent is not None
-            head = head.parent
-        branch = Branch(self.world, restart.finish(), self.keyring, list(records), head)
+        core = restart.finish()
+        head = world.node_of(core.checkpoint)
+        assert core.map == head.values, "the map of another commit than the checkpoint's"
+        kept = self.keyring if keyring is None else keyring
+        if restart.new_keyring is not None:
+            kept = restart.new_keyring
+            world.keyrings.append(kept)
+        branch = Branch(world, core, kept, list(records), head)
         branch.outbox = {place: item for place, item in self.outbox.items() if place[0] <= len(records)}
         return branch
 
     def deliver(self, envelope: bytes, *, store: bool = True) -> bytes:
         """Hand a message to the enclave. Without ``store`` the machine goes down before anything is kept."""
+        (answer,) = self.deliver_all([Incoming(IncomingKind.MAIL, envelope)], store=store)
+        if isinstance(answer, PmapError):
+            raise answer
+        return answer
+
+    def deliver_all(self, batch: Sequence[Incoming], *, store: bool = True) -> list[bytes | PmapError]:
+        """Hand over a batch; the answers. Raises :class:`HostUnavailable` where nothing is kept."""
         world = self.world
         world.begin(self)
-        (delivery,) = self.core.deliver([Incoming(IncomingKind.MAIL, envelope)])
-        if delivery.proofs and store:
-            for _position, size in delivery.proofs:
-                self._teach(size)
-            (delivery,) = self.core.deliver([Incoming(IncomingKind.MAIL, envelope)])
+        (delivery,) = self.core.deliver(batch)
         if not store:
             world.end(self, stored=False)
             raise HostUnavailable("the machine went down before anything was stored")
@@ -144,16 +177,24 @@ class Branch:
             self.outbox.pop(place, None)
         for item in delivery.outbox:
             self.outbox[delivery.number, item.slot] = (item.address, item.message)
-        self.quarantined = self.core.alarm is not None
-        (answer,) = delivery.answers
-        if answer.data is not None:
-            return answer.data
-        if answer.kind.name == "REJECTED":
-            raise _REJECTIONS[Rejection(answer.slot)]("rejected")
+        wanted = dict(delivery.proofs)
+        answers: list[bytes | PmapError] = []
+        for position, answer in enumerate(sorted(delivery.answers, key=lambda one: one.position)):
+            assert answer.position == position, "each item has one answer"
+            if position in wanted:
+                self._teach(wanted[position])
+                answers += self.deliver_all([batch[position]])
+            else:
+                answers.append(self._said_by(answer))
+        return answers
+
+    def _said_by(self, answer: Answer) -> bytes | PmapError:
+        if answer.kind in (AnswerKind.CALL_DONE, AnswerKind.CALL_FAILED, AnswerKind.DIRECT):
+            return answer.data or b""
+        if answer.kind is AnswerKind.REJECTED:
+            return _REJECTIONS[Rejection(answer.slot)]("rejected")
         kept = self.outbox.get((answer.n, answer.slot))
-        if kept is None:
-            raise HostUnavailable("the reply is not there any more")
-        return kept[1]
+        return HostUnavailable("the reply is not there any more") if kept is None else kept[1]
 
     def polled(self, address: bytes) -> list[bytes]:
         """What waits for a session."""
@@ -256,11 +297,11 @@ class Person:
     restored: bool = False
 
     def __post_init__(self) -> None:
-        self.begin(ClientState.new(system_randomness))
+        self.begin(ClientState.new(self.world.randomness))
 
     def begin(self, state: ClientState) -> None:
         """A process with this state."""
-        session = Session(state, INSECURE, delays=(0.0, 0.0))
+        session = Session(state, INSECURE, delays=(0.0, 0.0), randomness=self.world.randomness)
         self.client = EnclaveClient(session, Wire(self.world, self), self.file, None)  # type: ignore[arg-type]
         self.world.people_by_key[session.client_id] = self
 
@@ -279,23 +320,27 @@ class Person:
 class World:
     """See the module's docstring. Every move is a method; ``honest`` worlds only make those that an honest one can."""
 
-    def __init__(self, *, honest: bool, people: int = 3) -> None:
+    def __init__(self, *, honest: bool, people: int = 3, seed: int = 0) -> None:
         self.honest = honest
+        self._random = random.Random(f"randomness of world {seed}")
+        self.randomness = self._random.randbytes
         self.counts: Counter[str] = Counter()
         self.requests: list[bytes] = []
         self.answers: list[bytes] = []
+        self.held: list[bytes] = []
+        """Requests that are still on their way."""
         self.people_by_key: dict[str, Person] = {}
         self._nodes: dict[tuple[int, bytes], Node] = {}
         self._mails = 0
         self._here: Branch | None = None
-        self._executing: list[
-            tuple[str, str, bytes, Callable[[dict[str, bytes]], bytes], tuple[str, bytes] | None]
-        ] = []
+        self._executing: list[Execution] = []
+        self._executions: dict[tuple[str, str, int, str], Node] = {}
         self._sent: set[str] = set()
         self._abandoned: set[str] = set()  # mails whose outcome nobody will ask for any more
         self._failed: set[str] = set()
         self.enclave = type("Journal", (Journal,), {"world": self, "__module__": __name__})
-        core, keyring, genesis = start_new(self.enclave(), TEE, os.urandom)
+        core, keyring, genesis = start_new(self.enclave(), TEE, self.randomness)
+        self.keyrings = [keyring]
         assert genesis.commit is not None
         checkpoint = core.checkpoint
         origin = Node(None, 1, checkpoint.root, {}, frozenset(), {}, {})
@@ -304,6 +349,12 @@ class World:
         self.people = [Person(self, f"p{number}", self.branches[0]) for number in range(people)]
 
     # --- what the enclave and the branches tell ---
+
+    def node_of(self, checkpoint: Checkpoint) -> Node:
+        """The commit that an enclave says it stands at."""
+        node = self._nodes.get((checkpoint.size, checkpoint.root))
+        assert node is not None, "an enclave runs on a state that none made"
+        return node
 
     def begin(self, branch: Branch) -> None:
         """A branch's enclave is about to process something."""
@@ -316,7 +367,8 @@ class World:
         assert not branch.quarantined, "a handler ran in quarantine"
         name, word, key, argument = text.split(" ")
         person = self.people_by_key.get(mail.sender)
-        assert name not in branch.head.executed, f"{name} is executed twice on one path"
+        now = {one.name for one in self._executing}
+        assert name not in branch.head.executed | now, f"{name} is executed twice on one path"
         if person is not None and person.highest is not None and not person.restored:
             shown = self._nodes[person.highest.size, person.highest.root]
             assert shown.is_on_path_to(branch.head), f"{name} is executed on a state that its sender knows to be stale"
@@ -340,8 +392,17 @@ class World:
                 raise ValueError(name)
             case _:
                 result = entries.get(key, b"none")
-        self._executing.append((name, word, result, _effect(word, key, name), outgoing))
+        place = (mail.sender, mail.topic, mail.sequence)
+        self._executing.append(Execution(name, place, result, _effect(word, key, name), outgoing))
         return result
+
+    def execute_call(self, enclave: Enclave, data: bytes) -> bytes:
+        """The handler for the host's own calls runs."""
+        assert self._here is not None and not self._here.quarantined, "a call was executed in quarantine"
+        name, key = data.decode().split(" ")
+        enclave.map[key] = name.encode()
+        self._executing.append(Execution(name, None, b"put", _effect("put", key, name), None))
+        return b"put"
 
     def end(self, branch: Branch, *, stored: bool) -> None:
         """The commit is made, and stored or lost."""
@@ -349,9 +410,9 @@ class World:
             return
         head, checkpoint = branch.head, branch.core.checkpoint
         values, results, executed, inboxes = dict(head.values), {}, set(head.executed), dict(head.inboxes)
-        for name, word, result, effect, outgoing in self._executing:
+        for name, _mail, result, effect, outgoing in self._executing:
             expected = effect(values)
-            assert result == expected, f"{name} ({word}) gave {result!r} where the map holds {expected!r}"
+            assert result == expected, f"{name} gave {result!r} where the map holds {expected!r}"
             results[name] = result
             executed.add(name)
             if outgoing is not None:
@@ -360,6 +421,12 @@ class World:
         node = Node(head, checkpoint.size, checkpoint.root, values, frozenset(executed), results, inboxes)
         assert self._nodes.setdefault((node.size, node.root), node) is node, "two commits with one root"
         branch.head = node
+        for one in self._executing:
+            if one.mail is not None:
+                first = self._executions.setdefault((*one.mail, one.name), node)
+                person = self.people_by_key.get(one.mail[0])
+                # Two copies of a restored client's state are two clients, each of which may send the same again.
+                assert first is node or person is None or person.restored, f"{one.name} was executed on two branches"
 
     # --- what clients do ---
 
@@ -433,6 +500,64 @@ class World:
 
     # --- what an honest host does, by choice or by bad luck ---
 
+    def call(self, branch: Branch, key: str) -> None:
+        """The host's own way to the enclave; no evidence comes with it."""
+        self._mails += 1
+        name, before = f"c{self._mails}", branch.head
+        branch.deliver_all([Incoming(IncomingKind.CALL, f"{name} {key}".encode())])
+        assert branch.quarantined == (branch.head is before), "a call is refused in quarantine only"
+        if branch.head is not before:
+            self._sent.add(name)
+
+    def hold(self, person: Person) -> None:
+        """The next request takes its time."""
+
+        def hold(envelope: bytes, forward: Callable[[bytes], bytes]) -> bytes:
+            self.held.append(envelope)
+            raise HostUnavailable("still on its way")
+
+        person.interference = hold
+
+    def together(self, person: Person, *, store: bool) -> None:
+        """What is still on its way arrives in one batch with the next request, each in any place and perhaps twice.
+
+        Without ``store`` the machine goes down meanwhile, and all of it is lost.
+        """
+
+        def gather(envelope: bytes, forward: Callable[[bytes], bytes]) -> bytes:
+            batch = [*self.held, envelope]
+            if self._random.random() < 0.3:
+                batch.append(self._random.choice(batch))
+            self._random.shuffle(batch)
+            self.held.clear()
+            branch = person.branch
+            try:
+                answers = branch.deliver_all([Incoming(IncomingKind.MAIL, one) for one in batch], store=store)
+            except HostUnavailable:
+                self.restart(branch)
+                raise
+            self.answers += [one for one in answers if isinstance(one, bytes)]
+            self.counts["batched"] += len(batch)
+            answer = answers[batch.index(envelope)]
+            if isinstance(answer, PmapError):
+                raise answer
+            return answer
+
+        person.interference = gather
+
+    def rotate(self, branch: Branch, *, store: bool) -> None:
+        """The enclave is started anew and changes its key; or goes down before the host has stored the new keyring."""
+        try:
+            rotated = branch.incarnate(rotate=True)
+        except LimitExceeded:
+            self.counts["rotation refused"] += 1
+            return
+        if store:
+            self.replace(branch, rotated)
+            self.counts["rotation"] += 1
+        else:
+            self.restart(branch)
+
     def lose(self, person: Person, times: int, *, reply: bool) -> None:
         """The next requests do not arrive, or their replies do not."""
 
@@ -471,6 +596,8 @@ class World:
     def enrol_anew(self, person: Person, branch: Branch, sponsor: Person) -> None:
         """A client that gave up is followed by a new one, perhaps with an invite."""
         if person.client.verdict is None and not person.restored:
+            person = next((one for one in self.people if one.client.verdict is not None), person)
+        if person.client.verdict is None and not person.restored:
             return
         self._abandoned.update(person.open_mails.values())
         newcomer = Person(self, f"p{len(self.people_by_key)}", branch)
@@ -483,14 +610,40 @@ class World:
 
     def roll_back(self, branch: Branch, commits: int) -> None:
         """Start on a state that is some commits older."""
-        keep = max(1, len(branch.records) - commits)
-        self.replace(branch, branch.incarnate(keep))
-        self.counts["rollback"] += 1
+        self._try(branch, branch.records[: max(1, len(branch.records) - commits)], branch.keyring, "rollback")
+
+    def forget_alarm(self, branch: Branch) -> None:
+        """A host that was caught puts back what it had before the alarm."""
+        if branch.quarantined:
+            self.roll_back(branch, 1)
+
+    def old_keyring(self, branch: Branch, number: int, commits: int) -> None:
+        """Start on a keyring of any time and branch, and perhaps on fewer records."""
+        keyring = self.keyrings[number % len(self.keyrings)]
+        self._try(branch, branch.records[: max(1, len(branch.records) - commits)], keyring, "keyring exchanged")
+
+    def splice(self, branch: Branch, other: Branch, number: int) -> None:
+        """Start on records some of which are another branch's."""
+        shorter = min(len(branch.records), len(other.records))
+        first = number % shorter
+        last = first + 1 + number // shorter % (shorter - first)
+        records = [*branch.records[:first], *other.records[first:last], *branch.records[last:]]
+        self._try(branch, records, branch.keyring, "spliced")
+
+    def _try(self, branch: Branch, records: list[bytes], keyring: bytes, what: str) -> None:
+        """Start on this; what the enclave refuses to start on stays as it is."""
+        try:
+            self.replace(branch, branch.incarnate(records, keyring=keyring))
+        except (CorruptedStore, RollbackDetected, ForkDetected) as error:
+            self.counts[f"{what}, not started: {type(error).__name__}"] += 1
+        else:
+            self.counts[what] += 1
 
     def clone(self, branch: Branch, commits: int = 0) -> None:
         """A second enclave goes on from the same state, or an older one."""
-        self.branches.append(branch.incarnate(max(1, len(branch.records) - commits)))
-        self.counts["clone"] += 1
+        with suppress(RollbackDetected, CorruptedStore):  # to before a rotation of its key
+            self.branches.append(branch.incarnate(branch.records[: max(1, len(branch.records) - commits)]))
+            self.counts["clone"] += 1
 
     def lead(self, person: Person, branch: Branch) -> None:
         """Let a client talk to another branch."""
@@ -519,6 +672,27 @@ class World:
         if self.answers:
             old = self.answers[number % len(self.answers)]
             person.interference = lambda envelope, forward: old
+
+    def mirror(self, person: Person, number: int, *, answer: int) -> None:
+        """Show the next request to another branch as well, before or after; answer with what either says."""
+
+        def mirror(envelope: bytes, forward: Callable[[bytes], bytes]) -> bytes:
+            said: list[bytes | PmapError] = []
+            other = self.branches[number % len(self.branches)]
+            ways: list[Callable[[bytes], bytes]] = [forward, other.deliver]
+            for way in ways if answer & 1 else reversed(ways):
+                try:
+                    said.append(way(envelope))
+                except PmapError as error:
+                    said.append(error)
+            self.answers += [one for one in said if isinstance(one, bytes)]
+            self.counts["mirrored"] += 1
+            chosen = said[answer >> 1 & 1]
+            if isinstance(chosen, PmapError):
+                raise chosen
+            return chosen
+
+        person.interference = mirror
 
     def back_up(self, person: Person) -> None:
         """Somebody copies the client's state."""

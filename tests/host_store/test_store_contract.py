@@ -1,7 +1,8 @@
 """What every store owes its host, whatever engine it rests on.
 
 To put another store under this contract, add its opener to ``STORES``: a function from a folder (made for one test, not
-there yet) to an open store. It is called again with the same folder after a close.
+there yet) to an open store. It is called again with the same folder after a close. The stores on shared engines run on
+real ones (``tests/engine_servers.py``), and on one in memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_servers import KINDS, engine
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,9 +26,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from memory_engine import MemoryEngine
 
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Head, OutboxItem, Store
+from host_store.stores import url
+from host_store.stores.log_store import LogStore
 from wire.errors import (
     CorruptedStore,
     InvalidInput,
@@ -38,7 +43,23 @@ from wire.errors import (
 )
 from wire.limits import MAX_KEYRING_BYTES, MIB, OUTBOX_READ_BYTES
 
-STORES: dict[str, Callable[[Path], Store]] = {"lmdb": LmdbStore.open}
+
+def in_memory(folder: Path) -> Store:
+    return LogStore.open(MemoryEngine.of(str(folder)), "here")
+
+
+def on_engine(kind: str) -> Callable[[Path], Store]:
+    # Names must differ, not be safe: a folder is made for one test.
+    return lambda folder: url.open_store(engine(kind).url(folder.parent.name))
+
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "lmdb": LmdbStore.open,
+    "memory": in_memory,
+    **{kind: on_engine(kind) for kind in KINDS},
+}
+EXAMPLES = {"lmdb": 25, "memory": 25}
+"""How many of the machine's runs are made on each store; 3 on every other."""
 
 # Nothing here cuts the power, so the stores may live in memory, where a thousand commits are quick.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -522,4 +543,6 @@ def test_any_order_of_calls_agrees_with_a_model(name: str) -> None:
     class Machine(StoreAgainstModel):
         open_store = staticmethod(STORES[name])
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=EXAMPLES.get(name, 3), stateful_step_count=25, deadline=None)
+    )

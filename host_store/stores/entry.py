@@ -1,0 +1,174 @@
+"""The entries of the log: their bytes. Entry number p is the object ``log/p``; it is created once and never changed.
+
+::
+
+    entry   = length of header (4) ‖ header ‖ record ‖ message ‖ message ...
+    header  = msgpack [version, kind, host, nonce, n, trim, leaf, length of record, keyring or nil,
+                       [index, address, length of message, ...], [n, index, ...]]
+
+Three kinds: a **commit** is one append of :class:`host_store.store.Store`, whole; a **keyring** replaces the keyring;
+a **claim** says that from here on ``host`` is the one who writes. The first commit brings the first keyring along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from host_store.store import ADDRESS_BYTES, LEAF_BYTES, OutboxItem
+from wire.codec import expect, pack, unpack
+from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, Malformed, UnsupportedVersion
+from wire.limits import MAX_KEYRING_BYTES, MAX_RECORD_BYTES, MAX_TREE_SIZE
+
+VERSION: Final = 1
+NONCE_BYTES: Final = 16
+MAX_HEADER_BYTES: Final = 256 << 20
+"""Largest header: a commit with millions of messages and drops."""
+MAX_HOST_CHARACTERS: Final = 256  # characters
+
+_LENGTH_BYTES: Final = 4
+_NUMBERS: Final = 1 << 64
+_INDEXES: Final = 1 << 32
+
+
+class Kind(IntEnum):
+    """What an entry is."""
+
+    CLAIM = 0
+    COMMIT = 1
+    KEYRING = 2
+
+
+class Message(NamedTuple):
+    """Where in its entry one message of a commit is."""
+
+    slot: int
+    address: bytes
+    offset: int
+    length: int
+
+
+class Entry(NamedTuple):
+    """An entry without the bytes that it carries, but for a keyring. ``size``: bytes of all of it."""
+
+    kind: Kind
+    host: str
+    nonce: bytes
+    n: int
+    trim: int
+    leaf: bytes
+    record_offset: int
+    record_length: int
+    keyring: bytes | None
+    messages: list[Message]
+    drops: list[tuple[int, int]]
+    size: int
+
+
+def encode_commit(
+    host: str,
+    n: int,
+    record: bytes,
+    leaf: bytes,
+    trim: int,
+    outbox: Sequence[OutboxItem],
+    drops: Sequence[tuple[int, int]],
+    keyring: bytes | None = None,
+) -> bytes:
+    """A commit's entry.
+
+    Raises:
+        InvalidInput: what :meth:`host_store.store.Store.append` says; two items at one index.
+        LimitExceeded: record or keyring too long.
+    """
+    if not 1 <= n <= MAX_TREE_SIZE or not 0 <= trim <= n:
+        raise InvalidInput(f"record {n} with a trim to {trim}: records count from 1, and a trim spares the new one")
+    if len(leaf) != LEAF_BYTES:
+        raise InvalidInput(f"a leaf hash of {len(leaf)} bytes; it has {LEAF_BYTES}")
+    if len(record) > MAX_RECORD_BYTES:
+        raise LimitExceeded(f"a record of {len(record)} bytes; the most is {MAX_RECORD_BYTES}")
+    messages: list[int | bytes] = []
+    for item in outbox:
+        check_place(n, item.index)
+        if item.n != n or len(item.address) != ADDRESS_BYTES:
+            raise InvalidInput(f"append {n} with an item of commit {item.n} for {len(item.address)} bytes of address")
+        messages += (item.index, item.address, len(item.message))
+    if len({item.index for item in outbox}) != len(outbox):
+        raise InvalidInput("two items of one commit have the same index")
+    dropped: list[int] = []
+    for m, index in drops:
+        check_place(m, index)
+        dropped += (m, index)
+    if keyring is not None:
+        check_keyring(keyring)
+    header = pack([VERSION, Kind.COMMIT, host, b"", n, trim, leaf, len(record), keyring, messages, dropped])
+    return b"".join([len(header).to_bytes(_LENGTH_BYTES, "big"), header, record, *[item.message for item in outbox]])
+
+
+def encode_claim(host: str, nonce: bytes) -> bytes:
+    """A claim's entry; ``nonce`` is that of whoever makes it."""
+    return _bare(Kind.CLAIM, host, nonce, None)
+
+
+def encode_keyring(host: str, nonce: bytes, keyring: bytes) -> bytes:
+    """A keyring's entry. Raises :class:`LimitExceeded`."""
+    check_keyring(keyring)
+    return _bare(Kind.KEYRING, host, nonce, keyring)
+
+
+def _bare(kind: Kind, host: str, nonce: bytes, keyring: bytes | None) -> bytes:
+    header = pack([VERSION, kind, host, nonce, 0, 0, b"", 0, keyring, [], []])
+    return len(header).to_bytes(_LENGTH_BYTES, "big") + header
+
+
+def decode_entry(data: bytes, where: str) -> Entry:
+    """Read an entry. ``where``: what it is called in errors.
+
+    Raises:
+        UnsupportedVersion: another version wrote it.
+        CorruptedStore: not an entry.
+    """
+    try:
+        length = int.from_bytes(data[:_LENGTH_BYTES], "big")
+        header = memoryview(data)[_LENGTH_BYTES : _LENGTH_BYTES + length]
+        if len(header) != length:
+            raise Malformed("it is cut off")
+        fields = unpack(bytes(header), MAX_HEADER_BYTES, max_items=MAX_HEADER_BYTES, max_arrays=3)
+        if type(fields) is list and fields and type(fields[0]) is int and fields[0] != VERSION:
+            raise UnsupportedVersion(
+                f"{where} was written in version {fields[0]} of the log's format, and this program knows {VERSION}"
+            )
+        return _entry(fields, _LENGTH_BYTES + length, len(data))
+    except Malformed as error:
+        raise CorruptedStore(f"{where} is damaged: {error}") from error
+
+
+def _entry(fields: object, body: int, size: int) -> Entry:
+    _version, kind, host, nonce, n, trim, leaf, record_length, keyring, flat, dropped = expect(
+        fields, int, int, str, bytes, int, int, bytes, int, object, list, list
+    )
+    if kind not in list(Kind) or not (keyring is None or type(keyring) is bytes) or len(flat) % 3 or len(dropped) % 2:
+        raise Malformed("its header is none")
+    offset = body + record_length
+    messages = []
+    for at in range(0, len(flat), 3):
+        index, address, length = expect(flat[at : at + 3], int, bytes, int)
+        messages.append(Message(index, address, offset, length))
+        offset += length
+    if offset != size:
+        raise Malformed(f"it has {size} bytes where its header says {offset}")
+    drops = [(dropped[at], dropped[at + 1]) for at in range(0, len(dropped), 2)]
+    return Entry(Kind(kind), host, nonce, n, trim, leaf, body, record_length, keyring, messages, drops, size)
+
+
+def check_place(n: int, index: int) -> None:
+    """Raises :class:`InvalidInput`: no item can be there."""
+    if not 0 <= n < _NUMBERS or not 0 <= index < _INDEXES:
+        raise InvalidInput(f"item {index} of commit {n} is outside 0..2**32-1 of 0..2**64-1")
+
+
+def check_keyring(keyring: bytes) -> None:
+    """Raises :class:`LimitExceeded`."""
+    if len(keyring) > MAX_KEYRING_BYTES:
+        raise LimitExceeded(f"a keyring of {len(keyring)} bytes; the most is {MAX_KEYRING_BYTES}")

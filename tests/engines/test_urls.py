@@ -1,0 +1,152 @@
+"""What is wrong with a store's URL, its credentials or its engine is said in one sentence, at the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from engine_servers import KINDS, engine, free_port
+
+from host_store.cli import main
+from host_store.stores import url as urls
+from host_store.stores.engine import Patience
+from host_store.stores.loading import FORMAT_NAME, INDEX
+from host_store.stores.url import StoreUrl, connect
+from wire.errors import InvalidInput
+
+
+def said(*arguments: object) -> str:
+    """What a command that fails says: one line."""
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 1, done.output
+    line = done.output.strip()
+    assert line.startswith("Error: ") and "\n" not in line and "Traceback" not in line
+    return line
+
+
+def serve(url: str, tmp_path: Path) -> str:
+    return said("serve", "--store", url, "--simulated-key", tmp_path / "key", "--in-process")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("redis://x/y", "no kind of store 'redis'"),
+        ("etcd:x", "begins with etcd://"),
+        ("etcd:///prefix", "names no member"),
+        ("etcd://127.0.0.1:2379/p?colour=red", "no option colour"),
+        ("etcd://127.0.0.1:2379/p?tls=perhaps", "tls=perhaps"),
+        ("etcd://127.0.0.1:2379/p?ca=/no/such/file", "cannot read /no/such/file"),
+        ("s3:///prefix", "names no bucket"),
+        ("s3://bucket/prefix?colour=red", "make no sense"),
+        ("postgresql://127.0.0.1/d?colour=red", "libpq does not take"),
+        ("postgresql://127.0.0.1/d?store=", "needs a name"),
+        ("postgresql://127.0.0.1/d?timeout=soon", "timeout=soon"),
+        ("postgresql://127.0.0.1/d?lease=0", "lease=0"),
+        ("postgresql://[127.0.0.1/d", "cannot be read"),
+    ],
+)
+def test_a_bad_url_is_refused_in_a_sentence(url: str, sentence: str, tmp_path: Path) -> None:
+    assert sentence in serve(url, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_engine_that_is_down_is_named_and_the_password_is_not(kind: str, tmp_path: Path) -> None:
+    port = free_port()
+    url = {
+        "postgresql": f"postgresql://user:hidden@127.0.0.1:{port}/d?timeout=0.3",
+        "etcd": f"etcd://user:hidden@127.0.0.1:{port}/p?timeout=0.3",
+        "s3": f"s3://bucket/p?endpoint=http://127.0.0.1:{port}&access_key_id=x&secret_access_key=hidden&timeout=0.3",
+    }[kind]
+    line = serve(url, tmp_path)
+    assert line.startswith("Error: store unavailable")
+    assert "127.0.0.1" in line
+    assert "hidden" not in line
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "s3"])
+def test_wrong_credentials_are_refused_at_once(kind: str, tmp_path: Path) -> None:
+    url = engine(kind).url("credentials")
+    wrong = {
+        "postgresql": url.replace("not%20a%20secret", "guessed"),
+        "s3": url.replace("not-a-secret", "guessed"),
+    }[kind]
+    line = serve(wrong, tmp_path)
+    assert ("password" in line) if kind == "postgresql" else ("refuses" in line)
+    assert "guessed" not in line
+
+
+def test_a_database_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    assert "nowhere" in serve(engine("postgresql").url("x").replace("/stores?", "/nowhere?"), tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_extra_is_named_with_what_to_do(kind: str, tmp_path: Path) -> None:
+    library = {"postgresql": "psycopg", "etcd": "aetcd", "s3": "obstore"}[kind]
+    program = f"import sys; sys.modules[{library!r}] = None\nfrom host_store.cli import main\nmain()"
+    arguments = ["serve", "--store", f"{kind}://127.0.0.1/x", "--simulated-key", str(tmp_path / "key")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("Error: ")
+    assert f"pip install 'pmap[{kind}]'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_store_of_a_newer_version_is_refused(kind: str, tmp_path: Path) -> None:
+    url = engine(kind).url("newer")
+    reached, _options = connect(StoreUrl.parse(url))
+
+    def put(name: str, value: bytes) -> None:
+        Patience()(lambda seconds: reached.put(name, value, seconds))
+
+    put(FORMAT_NAME, b"\x00pmap-log/2")
+    assert "a newer version of pmap has written it" in serve(url, tmp_path)
+    put(FORMAT_NAME, b"\x00pmap-log/1")
+    put(INDEX + "00000000000000000007", b"\x00\x91\x02")
+    assert "version 2" in serve(url, tmp_path)
+    reached.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_status_of_a_store_that_is_not_there_makes_none(kind: str) -> None:
+    url = engine(kind).url("none")
+    for _ in range(2):
+        assert "there is no store" in said("status", "--store", url)
+
+
+def test_to_stand_by_needs_a_shared_store(tmp_path: Path) -> None:
+    line = said("serve", "--store", tmp_path / "s", "--simulated-key", tmp_path / "key", "--standby")
+    assert "needs a store that two machines reach" in line
+
+
+def test_an_engine_that_overwrites_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memory_engine import MemoryEngine
+
+    class Careless(MemoryEngine):
+        def create(self, name: str, value: bytes, seconds: float) -> bool:
+            self.objects[name] = value
+            return True
+
+    monkeypatch.setattr(urls, "connect", lambda url: (Careless({}), urls.Options()))
+    with pytest.raises(InvalidInput, match="does not refuse to create an object that exists"):
+        urls.open_store("s3://bucket/prefix")
+
+
+def test_where_credentials_come_from_beside_the_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    server = engine("postgresql")
+    known = server.url("environment")
+    passwords = tmp_path / "pgpass"
+    port = known.rpartition(":")[2].partition("/")[0]
+    passwords.write_text(f"127.0.0.1:{port}:stores:pmap:not a secret\n")
+    passwords.chmod(0o600)
+    for name, value in {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "pmap", "PGDATABASE": "stores"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    reached, _options = connect(StoreUrl.parse("postgresql://?store=environment"))
+    assert Patience()(lambda seconds: reached.get("x", seconds)) is None
+    reached.close()
