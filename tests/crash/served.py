@@ -1,8 +1,8 @@
 """A host that a test kills. Run with ``tests`` as the current folder.
 
 ``python -m crash.served STORE PORT [STEP]``: serve :class:`attacked_enclaves.Ledger` from the store, print the address,
-and, with a STEP, stand still there in a later commit, after printing ``frozen``. With "small journal" it does not
-stand still; with that and each step behind LMDB's doors, the journal holds one commit of these, so every other one is a group's.
+and, with a STEP, stand still there in a later commit, after printing ``frozen``. For steps of LMDB's transactions, and
+with "small journal" as the step, the journal is so small that a group goes to LMDB every other commit.
 
 ``python -m crash.served --zygote PORT``: the same, forked anew for each line on standard input, ``thread STORE`` (the
 enclave in the host's own process) or ``process STORE``; it begins at the next line. Starting a Python takes longer than
