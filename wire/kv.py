@@ -207,22 +207,28 @@ def decode_operations(untrusted: bytes) -> list[Operation]:
         raise Malformed("a mail to the key-value enclave is an array of operations")
     if len(fields) > MAX_OPERATIONS:
         raise Malformed(f"a mail to the key-value enclave has at most {MAX_OPERATIONS} operations")
-    operations = [_decode_operation(one) for one in fields]
-    for operation in operations:
-        try:
-            _check(operation)
-        except InvalidInput as error:
-            raise Malformed(str(error)) from error
-    return operations
+    try:
+        return [_decode_operation(one) for one in fields]
+    except InvalidInput as error:
+        raise Malformed(str(error)) from error
 
 
 def _decode_operation(fields: Any) -> Operation:
     name = fields[0] if type(fields) is list and fields else None
+    if name == "put":  # most mails: without the detour over all kinds
+        _, key, value = expect(fields, str, str, bytes)
+        _check_key(key)
+        _check_value(value)
+        return Put(key, value)
+    operation = _decode_other_operation(name, fields)
+    _check(operation)
+    return operation
+
+
+def _decode_other_operation(name: object, fields: Any) -> Operation:
     match name:
         case "get":
             return Get(expect(fields, str, str)[1])
-        case "put":
-            return Put(*expect(fields, str, str, bytes)[1:])
         case "delete":
             return Delete(expect(fields, str, str)[1])
         case "cas":

@@ -175,7 +175,7 @@ def _message_targets(highest: Checkpoint) -> tuple[Target, ...]:
         return header + seal_once(KEY, label, plaintext, header, bytes)
 
     def request(plaintext: bytes) -> object:
-        return open_request(sealed(EnvelopeKind.MAIL, b"mail", plaintext), KEY, STORE_ID)
+        return open_request(sealed(EnvelopeKind.MAIL, b"mail", plaintext), KEY)
 
     def reply(plaintext: bytes) -> object:
         return open_reply(sealed(EnvelopeKind.REPLY, b"reply", plaintext), KEY, STORE_ID)
