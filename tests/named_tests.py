@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def names_of_tests(path: Path) -> set[str]:
     """The names of all test functions in a file, those of classes among them; none if there is no such file."""
     if not path.is_file():
