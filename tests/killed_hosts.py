@@ -28,7 +28,7 @@ TESTS = Path(__file__).resolve().parent
 STRACE = shutil.which("strace")
 SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
-"""A host that was killed, or whose enclave was, is back after so long even on a machine that is busy with other things."""
+"""After so long a host that was killed, or whose enclave was, is back also on a busy machine."""
 MAILS = 4
 """So many are sent to a host that is going to be killed at a system call."""
 
