@@ -159,12 +159,8 @@ class CommitLog:
 
 
 def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:
-    flat: list[bytes | None] = []
-    size = 0
-    for key, value in changes.items():
-        flat.append(key)
-        flat.append(value)
-        size += len(key) + ENTRY_OVERHEAD_BYTES
-        if value is not None:
-            size += len(value)
-    return flat, size
+    flat: list[bytes | None] = [None] * (2 * len(changes))
+    flat[::2] = changes
+    flat[1::2] = changes.values()
+    size = sum(map(len, changes)) + len(changes) * ENTRY_OVERHEAD_BYTES
+    return flat, size + sum(map(len, filter(None, changes.values())))
