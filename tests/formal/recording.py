@@ -48,8 +48,23 @@ from wire.mail import (
 from wire.record import STORE_ID_BYTES
 from wire.refusal import decode_refusal
 
-NOT_TRACED = {"newcomer", "back up", "restore backup", "hold request", "batch"}
-"""Moves that the model does not have: an invite's evidence, a copy of a client's old state, group commits."""
+TRACED = {
+    *(
+        "send",
+        "heartbeat",
+        "poll",
+        "settle",
+        "compare",
+        "kill client",
+        "lose request",
+        "lose reply",
+        "crash",
+        "restart",
+    ),
+    *("call", "rotate key", "roll back", "clone", "forget alarm", "lead", "lose outbox", "replay", "old answer"),
+}
+"""Moves of which each step is seen. Not among them: what the model does not have (an invite's evidence, a copy of a
+client's old state, group commits), and operations of one client that run at once."""
 _REFUSALS = {
     ClientStale: "stale",
     GapRefused: "gap",
@@ -337,7 +352,7 @@ def record(seed: int, moves: int, *, tolerate: bool = False) -> Recorder:
     """The trace of one world; an even seed's host is honest. ``tolerate``: of code that is broken on purpose."""
     rng = random.Random(seed)
     honest = seed % 2 == 0
-    chosen = [move for move in (HONEST if honest else MALICIOUS) if move.name not in NOT_TRACED]
+    chosen = [move for move in (HONEST if honest else MALICIOUS) if move.name in TRACED]
     weights = [move.weight for move in chosen]
     with recording() as recorder:
         try:
