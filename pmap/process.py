@@ -8,6 +8,7 @@ error, and their standard input is empty, so they cannot get between the frames.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ from wire.messages import Command, Deliver, Delivered, Effect, End, Learn, Learn
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 2
 _BUFFER_BYTES: Final = 64 * 1024
+_COLLECT_AFTER_OBJECTS: Final = 20_000
 
 
 class HostGone(Exception):
@@ -55,6 +57,9 @@ class EnclaveProcess:
             raise Malformed("the host is to begin with Start")
         launched = launcher.launch(start.keyring, self._records())
         core = launched.core
+        # What is there now stays: the collector need not look at it again and again, nor so often.
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER_OBJECTS)
         self._tell(Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis))
         return core
 
