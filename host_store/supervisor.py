@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final
 
 from host_store.channel import ChannelFactory, EnclaveChannel
+from host_store.gathering import Gathering
 from host_store.intake import Intake, Item
 from host_store.store import Head, Store
 from host_store.writer import Batch, Writer
@@ -71,6 +72,7 @@ class Supervisor:
         self._one_restart = threading.Lock()
         self._wanted: threading.Event | None = None  # somebody asked for a new epoch, and waits
         self._thread = threading.Thread(target=self._run, name="enclave", daemon=True)
+        self._gathering = Gathering()
         self._failures = 0
         self._started = 0.0
         self.state = State.RESTARTING
@@ -154,11 +156,11 @@ class Supervisor:
 
     def _serve(self) -> None:
         """Serve until the intake is closed and empty. Raises what ends the incarnation."""
-        channel, writer, intake = self._channel, self._writer, self._intake
+        channel, writer, intake, gathering = self._channel, self._writer, self._intake, self._gathering
         assert channel is not None
         while True:
             writer.wait_for_room()
-            items = intake.take()
+            items = intake.take(gathering.wanted, gathering.patience(writer.batch_seconds))
             if items:
                 self._deliver(channel, items)
                 continue
@@ -177,6 +179,8 @@ class Supervisor:
     def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
         writer = self._writer
         batch: Batch = list(items)
+        begun = time.monotonic()
+        self._gathering.took(len(items), overlapping=writer.overlapping)
         error: PmapError | None = None
         try:
             for item in items:
@@ -188,7 +192,7 @@ class Supervisor:
             error = caught
             raise
         finally:
-            writer.end(batch, error)
+            writer.end(batch, error, begun)
         if writer.failure is not None:
             raise writer.failure
 
