@@ -16,6 +16,7 @@ Changes and frontier get at most half of the record's class; the sweep's budget 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -158,12 +159,6 @@ class CommitLog:
 
 
 def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:
-    flat: list[bytes | None] = []
-    size = 0
-    for key, value in changes.items():
-        flat.append(key)
-        flat.append(value)
-        size += len(key) + ENTRY_OVERHEAD_BYTES
-        if value is not None:
-            size += len(value)
-    return flat, size
+    values = changes.values()
+    size = sum(map(len, changes)) + sum(map(len, filter(None, values))) + len(changes) * ENTRY_OVERHEAD_BYTES
+    return list(chain.from_iterable(changes.items())), size
