@@ -55,5 +55,11 @@ PROMISES: Final[dict[str, Promise]] = {
     "mail_bytes_to_store": _at_most(
         8192.0, "bytes", "handed to the store for one mail with one put: record, leaf hash, reply in the outbox, places"
     ),
+    "shard_batch_speedup": _at_least(
+        1.6, "x", "puts/s of one sharded client over 4 stores / over 1, all on this machine, batches of 4,000 puts"
+    ),
+    "shard_mail_speedup": _at_least(
+        1.6, "x", "puts/s of one sharded client over 4 stores / over 1, all on this machine, 16 tasks, one put a mail"
+    ),
 }
 """In the order in which they are reported. All of it on entries of 16-byte keys and 100-byte values."""

@@ -16,15 +16,14 @@ import click
 
 from wire.attestation import Attestation
 from wire.constraint import Constraint
-from wire.errors import EvidenceForged, EvidenceMalformed, InvalidInput, Malformed
+from wire.errors import EvidenceMalformed, InvalidInput, Malformed
 from wire.identity import Identity
 from wire.limits import MAX_ATTESTATION_BYTES, MAX_COLLATERAL_BYTES, MAX_EVIDENCE_BYTES
-from wire.tee.snp_report import SnpTcb
-from wire.tee.verify import KINDS, Endorsements, guess_kind, show_evidence, verify_evidence
-from wire.tee.x509 import Certificate, parse_pem
+from wire.tee.endorsements import Endorsements, order_chain, parse_certificates, parse_snp_tcb
+from wire.tee.verify import KINDS, guess_kind, show_evidence, verify_evidence
+from wire.tee.x509 import Certificate
 
 _HEX: Final = re.compile(rb"[0-9A-Fa-f\s]+")
-_TCB_PARTS: Final = (4, 5)
 _REPORT_DATA_DIGITS: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -91,9 +90,9 @@ def verify(
     moment = _time(at)
     endorsements = Endorsements(
         collateral=None if collateral is None else _read(collateral, MAX_COLLATERAL_BYTES).decode("utf-8", "replace"),
-        snp_chain=_chain([one for path in certificates for one in _certificates(path)]),
+        snp_chain=order_chain([one for path in certificates for one in _certificates(path)]),
         roots=tuple(one for path in roots for one in _certificates(path)),
-        snp_least_tcb=None if least_tcb is None else _least_tcb(least_tcb),
+        snp_least_tcb=None if least_tcb is None else parse_snp_tcb(least_tcb),
     )
     chosen = None if constraint is None else Constraint.parse(constraint)
     identity = verify_evidence(kind, evidence, bound, moment, endorsements)
@@ -141,38 +140,13 @@ def _read_evidence(path: Path, kind: str | None) -> tuple[str, bytes, bytes | No
 
 
 def _certificates(path: Path) -> list[Certificate]:
-    data = _read(path, MAX_EVIDENCE_BYTES)
-    return parse_pem(data) if data.startswith(b"-----BEGIN") else [Certificate.parse(data)]
-
-
-def _chain(certificates: list[Certificate]) -> tuple[Certificate, ...]:
-    """From leaf to root, whatever order they were named in. Raises :class:`EvidenceForged`."""
-    if not certificates:
-        return ()
-    issuers = {one.issuer for one in certificates if one.issuer != one.subject}
-    leaves = [one for one in certificates if one.subject not in issuers and one.issuer != one.subject]
-    if len(leaves) != 1:
-        raise EvidenceForged("the certificates are not one chain from a leaf to a root")
-    chain = leaves
-    while chain[-1].issuer != chain[-1].subject:
-        following = [one for one in certificates if one.subject == chain[-1].issuer and one not in chain]
-        if len(following) != 1:
-            raise EvidenceForged("the certificates are not one chain from a leaf to a root")
-        chain.append(following[0])
-    return tuple(chain)
+    return parse_certificates(_read(path, MAX_EVIDENCE_BYTES))
 
 
 def _report_data(text: str) -> bytes:
     if _REPORT_DATA_DIGITS.fullmatch(text) is None:
         raise InvalidInput("--report-data takes hexadecimal digits")
     return bytes.fromhex(text)
-
-
-def _least_tcb(text: str) -> SnpTcb:
-    parts = text.split(",")
-    if len(parts) not in _TCB_PARTS or any(re.fullmatch(r"[0-9]{1,3}", part) is None for part in parts):
-        raise InvalidInput("--least-tcb takes four numbers (five from Turin on), divided by commas")
-    return SnpTcb(*map(int, parts))
 
 
 def _time(text: str | None) -> int:

@@ -100,6 +100,7 @@ class CommitLog:
         """Start a new epoch, under a keyring of this very store: at the start, and again if its key is rotated then."""
         # 32 fresh random bytes make the epoch's key one that no other start, rollback or clone can have; the
         # position is mixed in as well, so that even a repeated random value would need the same state.
+        self.keyring = keyring
         unique = sha256(b"pmap/1 epoch" + randomness(32) + self.n.to_bytes(8, "big") + self.history.previous)
         self.epoch = keyring.epoch(unique)
         self._cipher = AESGCM(keyring.log_key(self.epoch))

@@ -18,7 +18,11 @@ from wire.errors import PmapError
 
 COMMANDS_GROUP: Final = "pmap.commands"
 """Entry points of this group are commands: the name is the command's, the object a :class:`click.Command`."""
-_HOST_COMMANDS: Final = {"serve": "host_store.cli.serve", "status": "host_store.cli.status"}
+_HOST_COMMANDS: Final = {
+    "serve": "host_store.cli.serve",
+    "status": "host_store.cli.status",
+    "take-over": "host_store.cli.take_over",
+}
 """Name -> module with a command of that name."""
 
 
@@ -32,7 +36,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command; None if there is none of this name. Raises :class:`click.ClickException`."""
         if cmd_name in _HOST_COMMANDS:
-            return _checked(cmd_name, getattr(import_module(_HOST_COMMANDS[cmd_name]), cmd_name))
+            return _checked(cmd_name, getattr(import_module(_HOST_COMMANDS[cmd_name]), cmd_name.replace("-", "_")))
         found = _from_elsewhere().get(cmd_name)
         if found is None:
             return None

@@ -65,6 +65,11 @@ class SimulatedTee:
         return show_evidence(self.name, self.evidence(bytes(64)))
 
 
+def named_signer(name: str) -> bytes:
+    """The signer (32 bytes) of that name: each has sealing keys of its own."""
+    return hashlib.sha256(b"pmap simulated signer" + pack(name)).digest()
+
+
 def measure(enclave_class: type, settings: list[object]) -> bytes:
     """A hash over the enclave's code and its settings: 32 bytes.
 

@@ -103,7 +103,9 @@ def test_verify_refuses_for_the_reason_that_there_is() -> None:
     assert refusal("verify", nitro) is EvidenceExpired
     assert refusal("verify", nitro, "--at", "yesterday") is InvalidInput
     assert refusal("verify", str(FOLDER / "sgx_quote.bin")) is EvidenceMalformed
-    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *CERTIFICATES[:2]) is EvidenceForged
+    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *CERTIFICATES[:2]) is EvidenceMalformed
+    milan = str(FOLDER / "snp_report_milan.hex")
+    assert refusal("verify", milan, *CERTIFICATES, *CERTIFICATES[:2]) is EvidenceForged
     assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *CERTIFICATES, "--least-tcb", "1") is InvalidInput
     assert refusal("verify", nitro, "--kind", "sgx") is EvidenceMalformed
     assert refusal("show", str(FOLDER / "README.md")) is EvidenceMalformed

@@ -36,18 +36,29 @@ from wire.frames import HEADER_BYTES, encode_frame, read_command, read_effect
 from wire.limits import MAX_BATCH_MAILS, MAX_KEYRING_BYTES, MAX_PROOF_HASHES
 from wire.messages import (
     REFUSALS,
+    Attest,
+    Attested,
     Command,
+    Declined,
     Deliver,
     Delivered,
     Effect,
     End,
+    HandedOver,
+    HandOver,
+    Invite,
+    Invited,
     Learn,
     Learned,
     Ready,
+    Receive,
+    Received,
     Records,
     Refused,
+    Requested,
     Start,
     Stop,
+    TakeOver,
 )
 
 HASH = bytes(range(32))
@@ -76,6 +87,12 @@ COMMANDS: list[Command] = [
     Deliver([Incoming(IncomingKind.MAIL, b"mail"), Incoming(IncomingKind.CALL, b"")]),
     Learn(1, HASH, 2, [HASH] * MAX_PROOF_HASHES),
     Stop(),
+    Start(b"keyring", True),
+    Attest(),
+    Invite(),
+    HandOver(b"request", b"endorsements"),
+    TakeOver(b"invitation", b"endorsements"),
+    Receive(b"package"),
 ]
 EFFECTS: list[Effect] = [
     Ready(b"attestation", 0, None, None),
@@ -85,6 +102,12 @@ EFFECTS: list[Effect] = [
     Learned(None),
     Learned("it leads elsewhere"),
     Refused("WrongKey", "the key does not open this store"),
+    Attested(b"attestation"),
+    Invited(b"invitation"),
+    HandedOver(b"package"),
+    Requested(b"request"),
+    Received(b"keyring"),
+    Declined("IdentityMismatch", "another signer"),
 ]
 
 

@@ -21,11 +21,12 @@ from wire.errors import (
     UntrustedRoot,
 )
 from wire.identity import Identity, SecurityLevel
+from wire.tee.endorsements import Endorsements
 from wire.tee.intel import Collateral
 from wire.tee.intel_quote import Quote
 from wire.tee.roots import AMD_ARK_MILAN, AWS_NITRO_ROOT, INTEL_SGX_ROOT
 from wire.tee.snp_report import SnpTcb
-from wire.tee.verify import Endorsements, guess_kind, show_evidence, verify_evidence
+from wire.tee.verify import guess_kind, show_evidence, verify_evidence
 from wire.tee.x509 import parse_pem
 
 YEAR = 365 * 86_400

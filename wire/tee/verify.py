@@ -7,40 +7,20 @@ Nothing here reads a clock, a file or the network. Whether the identity is *acce
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 from typing import Final
 
 from wire.errors import EvidenceMalformed, Malformed, ReportDataMismatch
 from wire.identity import Identity, SecurityLevel
 from wire.simulated import SIMULATED, SimulatedEvidence
 from wire.tee.dstack import show_dstack, verify_dstack
+from wire.tee.endorsements import NO_ENDORSEMENTS, Endorsements
 from wire.tee.intel import verify_quote
 from wire.tee.intel_quote import Quote
 from wire.tee.nitro import NitroDocument, verify_nitro
 from wire.tee.snp import split_evidence, verify_snp
-from wire.tee.snp_report import SnpTcb
-from wire.tee.x509 import Certificate
 
 KINDS: Final = ("sgx", "tdx", "dstack", "snp", "nitro", SIMULATED)
 """The kinds of evidence, as they stand in an attestation document."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endorsements:
-    """What a verifier brings along: none of it secret, all but ``roots`` and ``snp_least_tcb`` checked by signatures.
-
-    ``collateral``: Intel's, in JSON (SGX, TDX, dstack). ``snp_chain``: VCEK or VLEK, ASK or ASVK, ARK, where the
-    evidence does not carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`.
-    ``snp_least_tcb``: the firmware that counts as up to date on AMD's platforms, of which AMD makes no statement.
-    """
-
-    collateral: str | None = None
-    snp_chain: tuple[Certificate, ...] = ()
-    roots: tuple[Certificate, ...] = ()
-    snp_least_tcb: SnpTcb | None = None
-
-
-NO_ENDORSEMENTS: Final = Endorsements()
 
 
 def verify_evidence(
