@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pmap.clients import resolve_all
 from pmap.enclave import Enclave
 from pmap.entries import META
-from pmap.filesystem.filesystem import FileSystem
 from pmap.handler import run
 from pmap.hello import Greeter
 from pmap.keyring import Keyring
@@ -33,6 +33,9 @@ from wire.errors import FreshnessError, Malformed
 from wire.hpke import MailKey
 from wire.limits import COMMIT_BYTES
 from wire.mail import EnvelopeKind, Outcome, envelope_kind
+
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
 
 
 class EnclaveCore:

@@ -123,26 +123,33 @@ class CountedEntries:
         Raises, and nothing was changed then: :class:`MapFull`; :class:`LimitExceeded` if the transaction would write
         too much; :class:`InvalidInput` if there is none.
         """
-        grows = self._growth(entry, value)
+        before = self.live.get(entry)
+        added = before is None
+        grows = self._overhead + len(entry) + len(value) if before is None else len(value) - len(before)
         if grows > 0 and self.size + grows > self.max_size:
             raise self._full(grows)
         if self._entries.in_transaction:
-            self._put(entry, value, grows)
+            self._put(entry, value, grows, added)
         else:
             with self._writing():
-                self._put(entry, value, grows)
+                self._put(entry, value, grows, added)
 
     def put_all(self, new: Mapping[bytes, bytes]) -> None:
         """Write all of these entries; else as :meth:`put`."""
-        growths = [self._growth(entry, value) for entry, value in new.items()]
-        grows = sum(growths)
+        before = list(map(self.live.get, new))
+        added = [entry for entry, value in zip(new, before, strict=True) if value is None]
+        grows = len(added) * self._overhead + sum(map(len, added))
+        grows += sum(map(len, new.values())) - sum(map(len, filter(None, before)))
         if grows > 0 and self.size + grows > self.max_size:
             raise self._full(grows)
         if new:
             with self._writing():
                 self._check_fits(sum(map(len, new)) + sum(map(len, new.values())), len(new))
-                for (entry, value), growth in zip(new.items(), growths, strict=True):
-                    self._put(entry, value, growth)
+                self._note(next(iter(new)))
+                self._entries.put_all(new, before, added)
+                self.size += grows
+                self.length += len(added)
+                self.version += len(added)
 
     def delete_all(self, doomed: list[bytes]) -> None:
         """Remove entries that are there. Raises :class:`LimitExceeded`, :class:`InvalidInput`; then none is removed."""
@@ -151,11 +158,6 @@ class CountedEntries:
                 self._check_fits(sum(map(len, doomed)), len(doomed))
                 for entry in doomed:
                     self._delete(entry)
-
-    def _growth(self, entry: bytes, value: bytes) -> int:
-        """How many bytes larger ``size`` is with ``value`` there."""
-        before = self.live.get(entry)
-        return len(value) - len(before) if before is not None else self._overhead + len(entry) + len(value)
 
     def _full(self, grows: int) -> MapFull:
         free = max(0, self.max_size - self.size)
@@ -175,9 +177,8 @@ class CountedEntries:
             raise InvalidInput("no transaction is open; write inside a transaction")
         return self._autocommit()
 
-    def _put(self, entry: bytes, value: bytes, grows: int) -> None:
+    def _put(self, entry: bytes, value: bytes, grows: int, added: bool) -> None:
         self._note(entry)
-        added = entry not in self.live
         self._entries.put(entry, value)
         self.size += grows
         if added:

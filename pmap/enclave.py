@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 
 from pmap.entries import Entries
-from pmap.filesystem.filesystem import FileSystem
-from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings
+from pmap.filesystem.settings import SMALLEST_RECORD_BYTES, FilesystemSettings
 from pmap.log import LogSettings
 from pmap.map import PersistentMap
 from pmap.stability import Roster
@@ -28,6 +27,9 @@ from wire.record import SMALLEST_CLASS_BYTES
 from wire.sizes import parse_size
 from wire.tee.snp_report import SnpTcb
 from wire.tee.x509 import Certificate, parse_pem
+
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
 
 _MAX_SECURITY_VERSION: Final = 0xFFFF  # what SGX has for it
 

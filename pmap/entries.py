@@ -7,7 +7,7 @@ and remembers what stood there before, so reads and scans need no overlay; an ab
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
 from types import TracebackType
@@ -159,9 +159,8 @@ class Entries:
     def commit(self) -> None:
         """Keep what was written; it goes into the next record."""
         assert self._undo is not None
-        live, changes = self.live, self.changes
-        for key in self._undo:
-            changes[key] = live.get(key)
+        undo = self._undo
+        self.changes.update(zip(undo, map(self.live.get, undo), strict=True))
         self.pending_bytes += self._written_bytes
         self._undo = None
         self._on_abort.clear()
@@ -219,6 +218,25 @@ class Entries:
         if before is None:
             self.order.add(key)
         self.live[key] = value
+
+    def put_all(self, new: Mapping[bytes, bytes], before: list[bytes | None], added: list[bytes]) -> None:
+        """Write many entries inside the open transaction, as :meth:`put` does one by one.
+
+        ``before``: what stands there now, in the order of ``new``; ``added``: where nothing does.
+        """
+        undo = self._undo
+        assert undo is not None, "every write belongs to a transaction"
+        if not undo.keys().isdisjoint(new):
+            for key, value in new.items():
+                self.put(key, value)
+            return
+        written = sum(map(len, new)) + sum(map(len, new.values())) + len(new) * ENTRY_OVERHEAD_BYTES
+        self.check_room(written)
+        self._written_bytes += written
+        undo.update(zip(new, before, strict=True))
+        for key in added:
+            self.order.add(key)
+        self.live.update(new)
 
     def delete(self, key: bytes) -> None:
         """Remove one entry inside the open transaction. Raises :class:`KeyError` and :class:`LimitExceeded`."""

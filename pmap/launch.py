@@ -62,7 +62,11 @@ class Launcher:
         self._randomness = randomness
 
     def launch(
-        self, untrusted_keyring: bytes | None, untrusted_records: Iterable[Iterable[bytes]], *, rotate: bool = False
+        self,
+        untrusted_keyring: bytes | None,
+        untrusted_records: Iterable[Iterable[bytes | memoryview]],
+        *,
+        rotate: bool = False,
     ) -> Launched:
         """Start on a stored state (records in portions), or, without a keyring, on a new store or none.
 

@@ -16,7 +16,6 @@ Changes and frontier get at most half of the record's class; the sweep's budget 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -160,6 +159,8 @@ class CommitLog:
 
 
 def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:
-    values = changes.values()
-    size = sum(map(len, changes)) + sum(map(len, filter(None, values))) + len(changes) * ENTRY_OVERHEAD_BYTES
-    return list(chain.from_iterable(changes.items())), size
+    flat: list[bytes | None] = [None] * (2 * len(changes))
+    flat[::2] = changes
+    flat[1::2] = changes.values()
+    size = sum(map(len, changes)) + len(changes) * ENTRY_OVERHEAD_BYTES
+    return flat, size + sum(map(len, filter(None, changes.values())))

@@ -215,7 +215,11 @@ class PersistentMap(MutableMapping[str, bytes]):
 
         Raises as writing each pair does; :class:`MapFull` is about them all together.
         """
-        self._counted.put_all({self._entry(key): _stored(value) for key, value in dict(other, **items).items()})
+        new = dict(other, **items)
+        entries = self._entries_of(new)
+        if entries is None:
+            entries = {self._entry(key): _stored(value) for key, value in new.items()}
+        self._counted.put_all(entries)
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # takes more than __or__, as it does in dict
         self.update(other)
@@ -260,6 +264,18 @@ class PersistentMap(MutableMapping[str, bytes]):
             raise TypeError(f"a key is a str, not {type(key).__name__}") from None
         except UnicodeEncodeError as error:
             raise InvalidInput("a key must have a form in UTF-8, so it cannot hold lone surrogates") from error
+
+    def _entries_of(self, new: dict[str, Value]) -> dict[bytes, bytes] | None:
+        """All of them at once, if they are as they should be; else None, and one by one they say what is wrong."""
+        if not new or set(map(type, new.values())) != {bytes} or max(map(len, new.values())) > MAX_VALUE_BYTES:
+            return None
+        try:
+            entries = list(map(self._namespace.__add__, map(_encode, new)))
+        except (TypeError, UnicodeEncodeError):
+            return None
+        if max(map(len, entries)) > MAX_KEY_BYTES:  # perhaps: the namespace is in this length
+            return None
+        return dict(zip(entries, new.values(), strict=True))  # type: ignore[arg-type]  # all are bytes
 
     def _entry(self, key: str) -> bytes:
         """The entry of a ``key`` that may be written."""

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Final
 
-_CHUNK: Final = 1024
+CHUNK_KEYS: Final = 1024
 """Keys in a new chunk; twice as many are split. Measured: 500 to 2000 make no difference."""
 FIRST_RUN: Final = 16
 LONGEST_RUN: Final = 512
@@ -26,13 +26,31 @@ class KeyOrder:
     def __init__(self, ordered: list[bytes] | None = None) -> None:
         """``ordered``: ascending and distinct, which the caller vouches for."""
         keys = ordered or []
-        self._chunks = [keys[at : at + _CHUNK] for at in range(0, len(keys), _CHUNK)]
+        self._chunks = [keys[at : at + CHUNK_KEYS] for at in range(0, len(keys), CHUNK_KEYS)]
         self._lasts = [chunk[-1] for chunk in self._chunks]
+
+    @classmethod
+    def of_chunks(cls, chunks: list[list[bytes]]) -> KeyOrder:
+        """From lists in order, none of them empty or longer than ``CHUNK_KEYS``, which the caller vouches for."""
+        order = cls()
+        order._chunks = chunks
+        order._lasts = [chunk[-1] for chunk in chunks]
+        return order
 
     def __iter__(self) -> Iterator[bytes]:
         """All of them; nothing may be added or removed meanwhile."""
         for chunk in self._chunks:
             yield from chunk
+
+    def __len__(self) -> int:
+        return sum(map(len, self._chunks))
+
+    def __contains__(self, key: bytes) -> bool:
+        at = bisect_left(self._lasts, key)
+        if at == len(self._lasts):
+            return False
+        chunk = self._chunks[at]
+        return chunk[bisect_left(chunk, key)] == key
 
     def add(self, key: bytes) -> None:
         """Put in a key that is not there."""
@@ -50,9 +68,9 @@ class KeyOrder:
             chunks.append([key])
             lasts.append(key)
             return
-        if len(chunk) >= 2 * _CHUNK:
-            chunks.insert(at + 1, chunk[_CHUNK:])
-            del chunk[_CHUNK:]
+        if len(chunk) >= 2 * CHUNK_KEYS:
+            chunks.insert(at + 1, chunk[CHUNK_KEYS:])
+            del chunk[CHUNK_KEYS:]
             lasts.insert(at, chunk[-1])
 
     def remove(self, key: bytes) -> None:
@@ -66,9 +84,9 @@ class KeyOrder:
             return
         lasts[at] = chunk[-1]
         # Chunks that have become small are joined, so that a shrinking map does not keep a list for each key.
-        if len(chunk) < _CHUNK // 4:
+        if len(chunk) < CHUNK_KEYS // 4:
             for left in (at - 1, at):
-                if 0 <= left < len(chunks) - 1 and len(chunks[left]) + len(chunks[left + 1]) <= _CHUNK:
+                if 0 <= left < len(chunks) - 1 and len(chunks[left]) + len(chunks[left + 1]) <= CHUNK_KEYS:
                     chunks[left] += chunks[left + 1]
                     del chunks[left + 1], lasts[left]
                     return

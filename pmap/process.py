@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,7 @@ class EnclaveProcess:
     def _start(self, launcher: Launcher, keyring: bytes | None, *, rotate: bool) -> EnclaveCore:
         launched = launcher.launch(keyring, self._records(), rotate=rotate)
         core = launched.core
-        # What is there now stays: the collector need not look at it again and again, nor so often.
-        gc.freeze()
+        gc.freeze()  # nothing of a large map is garbage: it is not looked through for any
         gc.set_threshold(_COLLECT_AFTER_OBJECTS)
         self._tell(Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis))
         return core
@@ -105,7 +104,7 @@ class EnclaveProcess:
             case _:
                 raise Malformed("the host is to go on with Receive or Stop")
 
-    def _records(self) -> Iterator[list[bytes]]:
+    def _records(self) -> Iterator[Sequence[bytes | memoryview]]:
         while not isinstance(command := self._next(), End):
             if not isinstance(command, Records):
                 raise Malformed("the host is to send records, then End")

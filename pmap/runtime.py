@@ -6,6 +6,8 @@ that it has written leaves with one commit (:meth:`Runtime.commit`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pmap.clients import (
     NOWHERE,
     UNRESOLVED,
@@ -18,7 +20,8 @@ from pmap.clients import (
     size_of,
 )
 from pmap.enclave import Enclave, EnclaveSettings
-from pmap.filesystem.setup import check_stored, mount
+from pmap.entries import FILES, Entries, successor
+from pmap.filesystem.settings import FilesystemSettings
 from pmap.freshness import Evidence
 from pmap.inbox import Inbox
 from pmap.log import CommitLog
@@ -32,6 +35,9 @@ from wire.crypto import PUBLIC_KEY_BYTES, Randomness
 from wire.errors import InvalidInput
 from wire.mail import Outcome, Reply
 
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
+
 
 class Runtime:
     """One epoch of one enclave. It is also the :class:`pmap.enclave.Platform` that handlers use."""
@@ -43,8 +49,7 @@ class Runtime:
         self.entries = log.entries
         self.live = log.entries.live
         self.map = PersistentMap(log.entries, self.settings.map_size)
-        check_stored(log.entries, self.settings.files)
-        self.fs = mount(log.entries, self.settings.files)
+        self.fs = _files(log.entries, self.settings.files)
         self.sessions = Sessions()
         self.inbox = Inbox(log.entries)
         self.stability = Stability(self.settings.roster)
@@ -144,6 +149,16 @@ class Runtime:
         index = self.turn.boxed(None, session, Reply(Outcome.INBOX, "inbox", number, b"", None, 0, body))
         key = self.inbox.place(session.client, number, self.issue(), self.turn.number, index)
         self.turn.touched.append(key)
+
+
+def _files(entries: Entries, settings: FilesystemSettings) -> FileSystem | None:
+    if not settings.persistent and not settings.memory and not entries.order.run(FILES, successor(FILES), 1):
+        return None
+    # Here, because an enclave without files starts sooner without the code for them.
+    from pmap.filesystem.setup import check_stored, mount
+
+    check_stored(entries, settings)
+    return mount(entries, settings)
 
 
 def _public_key(text: str) -> bytes:

@@ -4,6 +4,9 @@
 
     frame = length of the payload (4, big-endian) ‖ kind (1) ‖ payload (a msgpack array: the message's fields)
 
+Records alone have another payload, because at a start hundreds of megabytes of them come this way: of each record its
+length (4) and its bytes, which are then not copied again on either side.
+
 Neither side trusts the other, so each takes only the other's kinds, each with its own bound, and checks the shape of
 every field. That the encoding is *canonical* is not checked: nothing is signed or hashed over frame bytes, and to
 encode a batch a second time would be the most expensive thing on its way.
@@ -69,6 +72,7 @@ from wire.messages import (
 )
 
 _header: Final = Struct(">IB")
+_length: Final = Struct(">I")
 HEADER_BYTES: Final = _header.size
 _ITEM_OVERHEAD_BYTES: Final = 16
 _SMALL_FRAME_BYTES: Final = 16 * 1024
@@ -82,12 +86,16 @@ Read: TypeAlias = Callable[[int], bytes]
 # --- frames ---------------------------------------------------------------------------------------------
 
 
-def encode_frame(message: Command | Effect) -> tuple[bytes, bytes]:
-    """A frame's header and payload, to be written one after the other. Raises :class:`LimitExceeded`."""
-    payload = pack(message)
-    if len(payload) > MAX_FRAME_BYTES:
-        raise LimitExceeded(f"a frame of {len(payload)} bytes; at most {MAX_FRAME_BYTES} are allowed")
-    return _header.pack(len(payload), _KINDS[type(message)]), payload
+def encode_frame(message: Command | Effect) -> tuple[bytes | memoryview, ...]:
+    """The pieces of a frame, to be written one after the other. Raises :class:`LimitExceeded`."""
+    if isinstance(message, Records):
+        payload = [part for record in message.untrusted_records for part in (_length.pack(len(record)), record)]
+    else:
+        payload = [pack(message)]
+    length = sum(map(len, payload))
+    if length > MAX_FRAME_BYTES:
+        raise LimitExceeded(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return _header.pack(length, _KINDS[type(message)]), *payload
 
 
 def read_command(read: Read) -> Command | None:
@@ -118,7 +126,7 @@ def _read(read: Read, kinds: _Kinds) -> Any:
     payload = read(length)
     if len(payload) != length:
         raise Malformed("the stream ends inside a frame")
-    return decode(unpack_authentic(payload))
+    return decode(payload if kind is _RECORDS else unpack_authentic(payload))
 
 
 # --- decoding the host's messages -----------------------------------------------------------------------
@@ -129,9 +137,17 @@ def _decode_start(fields: Any) -> Start:
     return Start(_optional_bytes(keyring), rotate)
 
 
-def _decode_records(fields: Any) -> Records:
-    (records,) = expect(fields, list)
-    return Records(_each_bytes(records))
+def _decode_records(payload: bytes) -> Records:
+    view, records, at = memoryview(payload), [], 0
+    while at < len(view):
+        start = at + _length.size
+        if start > len(view):
+            raise Malformed("records end inside a length")
+        at = start + _length.unpack_from(view, start - _length.size)[0]
+        if at > len(view):
+            raise Malformed("records end inside a record")
+        records.append(view[start:at])
+    return Records(records)
 
 
 def _decode_end(fields: Any) -> End:
@@ -366,8 +382,9 @@ def _each_bytes(values: list[Any]) -> list[bytes]:
 
 # --- kinds ----------------------------------------------------------------------------------------------
 
-_Kinds: TypeAlias = dict[int, tuple[int, Callable[[Any], Any]]]
-"""Kind -> (most bytes of a payload, its decoder)."""
+_Kind: TypeAlias = tuple[int, Callable[[Any], Any]]
+"""Most bytes of a payload, its decoder."""
+_Kinds: TypeAlias = dict[int, _Kind]
 
 _KINDS: Final[dict[type, int]] = {
     Start: 1,
@@ -393,9 +410,10 @@ _KINDS: Final[dict[type, int]] = {
     Declined: 26,
 }
 
+_RECORDS: Final[_Kind] = (MAX_FRAME_BYTES, _decode_records)
 _COMMANDS: Final[_Kinds] = {
     _KINDS[Start]: (MAX_KEYRING_BYTES + _ITEM_OVERHEAD_BYTES, _decode_start),
-    _KINDS[Records]: (MAX_FRAME_BYTES, _decode_records),
+    _KINDS[Records]: _RECORDS,
     _KINDS[End]: (_ITEM_OVERHEAD_BYTES, _decode_end),
     _KINDS[Deliver]: (MAX_BATCH_BYTES + MAX_BATCH_MAILS * _ITEM_OVERHEAD_BYTES, _decode_deliver),
     _KINDS[Learn]: (_SMALL_FRAME_BYTES, _decode_learn),

@@ -20,6 +20,7 @@ One command at a time: the host sends the next one after the last one's answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from wire.boundary import Delivery, Incoming
@@ -61,7 +62,7 @@ class Start(NamedTuple):
 class Records(NamedTuple):
     """The next records: first of all the newest one, then the window in order, the newest included."""
 
-    untrusted_records: list[bytes]
+    untrusted_records: Sequence[bytes | memoryview]
 
 
 class End(NamedTuple):

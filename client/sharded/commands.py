@@ -177,6 +177,19 @@ def add(urls: tuple[str, ...], place: Place) -> None:
 
 
 @shards.command()
+@click.argument("store", metavar="STORE")
+@click.argument("url", metavar="URL")
+@shard_options
+def address(store: str, url: str, place: Place) -> None:
+    """Say that STORE, its place in the map, listens at URL from now on. Clients need the new map, or 'refresh'."""
+    with place.mover() as mover:
+        mover.learn()
+        mover.readdress(_place(mover.shards, store), url)
+        mover.settle()
+        click.echo(f"by shard map {mover.shards.version}, store {store} is at {url}")
+
+
+@shards.command()
 @click.argument("partitions", metavar="PARTITIONS")
 @click.option("--to", "target", required=True, metavar="STORE", help="A store's place in the map, as 'show' prints it.")
 @shard_options

@@ -46,7 +46,6 @@ from wire.shard_map import (
     ShardStore,
     arrival_digest,
     encode_partitions,
-    open_shard_map,
     rendezvous,
     sign_shard_map,
 )
@@ -111,6 +110,13 @@ class Mover:
         """Sign and keep a map with more stores, which own nothing yet."""
         self._check_settled("a store is added")
         self._keep(self.shards.next(stores=[*self.shards.stores, *stores]))
+
+    def readdress(self, place: int, url: str) -> None:
+        """Sign and keep a map in which the store at this place has another address. Raises :class:`Malformed`."""
+        self._check_settled("a store gets another address")
+        stores = list(self.shards.stores)
+        stores[place] = stores[place]._replace(url=url)
+        self._keep(self.shards.next(stores=stores))
 
     def _check_settled(self, then: str) -> None:
         move = self.shards.move
@@ -199,17 +205,8 @@ class Mover:
         return usage
 
     def learn(self) -> None:
-        """Take the newest map that a store has, if it is newer than the one that is kept here.
-
-        A store that cannot be asked is left out; :meth:`settle` will say why.
-        """
-        for place in range(len(self.shards.stores)):
-            try:
-                signed = self.status(place).signed
-            except PmapError:
-                continue
-            if signed is not None and open_shard_map(signed, self.shards.owner_key).version > self.shards.version:
-                self._cluster.keep(signed)
+        """Take the newest map that a store has. One that cannot be asked is left out; :meth:`settle` will say why."""
+        self._cluster.run(self._cluster.router.refresh(), MOVER_TOPIC)
 
     def _ask(self, place: int, operation: ShardOperation | Size) -> Any:
         client = KeyValueClient(self._cluster.client(self.shards.stores[place].store_id), MOVER_TOPIC)

@@ -221,6 +221,17 @@ SECTIONS = (
             Row("91", "set the clock back", "nothing depends on it", "ok"),
         ),
     ),
+    Section(
+        "Shards",
+        (
+            Row("92", "show a client an old shard map", "C", "C StaleShardMap"),
+            Row("93", "move partitions without their owner", "E", "E ShardMapRefused"),
+            Row("94", "an old move again", "E", "E ShardMapRefused"),
+            Row("95", "a write by an old map, to the store that had the key", "E", "E WrongShard"),
+            Row("96", "another store at the address of one", "C", "C StoreReplaced"),
+            Row("97", "put one store of several back", "E; the others go on", "E RollbackDetected"),
+        ),
+    ),
 )
 
 ROWS = {row.number: row for section in SECTIONS for row in section.rows}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from killed_hosts import STRACE
 from sharded_stores import memory_folder
 
 from client.demo.server import HostProcess
-from client.sharded import ShardedKeyValueClient
+from client.sharded import Cluster, Mover, ShardedKeyValueClient
+from client.sharded.owner import owner_key
 from host_store.cli import main
 
 Pmap = Callable[..., Result]
@@ -91,6 +93,24 @@ def test_a_cluster_is_founded_used_grown_and_moved_while_mover_and_host_are_kill
     assert "Error" in pmap("resume", code=1).stderr
     first.start()
     pmap("resume")
+    assert "300 entries, each where" in pmap("verify").stdout
+
+    # Now the hosts are killed, one and the other, every few steps of a move back.
+    key = owner_key(folder / "shards" / "owner.key", create=False)
+    steps = count()
+
+    def kill(step: str) -> None:
+        number = next(steps)
+        if number % 3 == 2:
+            host = servers[number // 3 % 2]
+            host.kill()
+            host.start()
+
+    with Cluster.open(key.public.hex(), folder=folder / "shards", constraint="SEC:INSECURE") as cluster:
+        mover = Mover(cluster, key, kill)
+        mover.begin_move(owned[0][:8], 0)
+        mover.settle()
+    assert next(steps) >= 12
     assert "300 entries, each where" in pmap("verify").stdout
 
     assert "has 3 stores" in pmap("add", third.url).stdout

@@ -51,7 +51,8 @@ from wire.errors import (
 )
 from wire.frames import encode_frame, read_command, read_effect
 from wire.hpke import Kem, MailKey
-from wire.kv import Delete, Get, Put, Scan, Size, Swap, decode_operations, decode_results, encode_operations
+from wire.kv import Delete, Get, Put, Scan, Size, Swap, decode_operations, encode_operations
+from wire.kv_results import decode_results
 from wire.mail import EnvelopeKind, Reply, Request, RequestKind, envelope_kind, open_hello, open_reply, open_request
 from wire.mail import Outcome as MailOutcome
 from wire.merkle import Frontier, leaf_hash, verify_consistency, verify_inclusion

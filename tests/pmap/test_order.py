@@ -12,6 +12,10 @@ from pmap.order import KeyOrder
 
 def check(order: KeyOrder, expected: list[bytes], rng: random.Random) -> None:
     assert list(order) == expected
+    assert len(order) == len(expected)
+    present = set(expected)
+    for key in (b"%06d" % rng.randrange(12_000) for _ in range(50)):
+        assert (key in order) == (key in present)
     for _ in range(10):
         low, high = sorted(b"%06d" % rng.randrange(12_000) for _ in range(2))
         length = rng.choice([1, 16, 3_000, 100_000])

@@ -286,3 +286,16 @@ def test_a_refusal_carries_its_class_and_sentence(error: type[PmapError]) -> Non
 def test_a_class_that_may_not_cross_arrives_as_the_nearest_that_may(error: type[PmapError], nearest: str) -> None:
     assert Refused.of(error("x")).name == nearest
     assert {WrongKey, CorruptedStore, InvalidInput} <= set(REFUSALS.values())
+
+
+def test_records_that_end_inside_a_length_or_a_record_are_refused() -> None:
+    records = [b"one", b"", b"three"]
+    payload = frame(Records(records))[HEADER_BYTES:]
+    whole = [0, 7, 11, len(payload)]  # where a record ends
+    for length in range(len(payload) + 1):
+        read = reader(struct.pack(">IB", length, 2) + payload[:length])
+        if length in whole:
+            assert read_command(read) == Records(records[: whole.index(length)])
+        else:
+            with pytest.raises(Malformed, match="records end inside"):
+                read_command(read)
