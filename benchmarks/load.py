@@ -164,7 +164,7 @@ class Load:
 async def _serve(url: str, kind: str) -> None:
     load = Load(url, kind)
     for question in questions():
-        tell(await load.round(question["clients"], question["seconds"], question["puts"]))
+        tell(await load.round(question["clients"], question["seconds"], question.get("puts", 1)))
 
 
 def main(arguments: list[str]) -> None:

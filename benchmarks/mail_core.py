@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> None:
     core = Core(Path(folder))
     tell("ready")
     for question in questions():
-        answer: dict[str, Any] = core.round(question["clients"], question["seconds"], question["puts"])
+        answer: dict[str, Any] = core.round(question["clients"], question["seconds"], question.get("puts", 1))
         tell(answer)
 
 
