@@ -201,7 +201,7 @@ class Router:
         return Ask(store, [Install(self.signed), *operations], version)
 
     def noted(self, ask: Ask, outcome: Outcome) -> Outcome:
-        """Every outcome passes through here: verdicts about a store are remembered, and what was asked beside left out."""
+        """Every outcome passes through here: verdicts about a store are noted, and what was asked beside left out."""
         if isinstance(outcome, RollbackDetected | ForkDetected):
             self.quarantined[ask.store] = outcome
         if ask.introduces and not isinstance(outcome, PmapError):
