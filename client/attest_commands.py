@@ -24,6 +24,8 @@ from wire.tee.verify import KINDS, guess_kind, show_evidence, verify_evidence
 from wire.tee.x509 import Certificate
 
 _HEX: Final = re.compile(rb"[0-9A-Fa-f\s]+")
+_DIGITS: Final = re.compile(r"(?:[0-9a-f]{2}){16,}", re.ASCII)
+_SHORTEST_TEXT: Final = 8  # characters
 _REPORT_DATA_DIGITS: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -49,7 +51,7 @@ def show(file: Path, kind: str | None) -> None:
     """Print what evidence says of itself. Nothing is verified: use it to learn a measurement, never to trust one."""
     kind, evidence, _ = _read_evidence(file, kind)
     click.echo("NOT VERIFIED: anybody can write such a file.")
-    _print(show_evidence(kind, evidence))
+    _print(show_evidence(kind, evidence), verified=False)
 
 
 @attest.command()
@@ -104,16 +106,35 @@ def verify(
     )
     if bound is None:
         click.echo("What it binds (report data) was not checked.")
-    _print(identity)
+    _print(identity, verified=True)
 
 
-def _print(identity: Identity) -> None:
-    rows = identity.describe()
+def _print(identity: Identity, *, verified: bool) -> None:
+    rows = [
+        (name, "not verified" if name == "security" and not verified else _in_words(value))
+        for name, value in identity.describe()
+    ]
+    rows.append(("to accept this very code", f"C:{identity.measurement.hex()}"))
+    if identity.signer is not None:
+        rows.append(("or all of its signer", f"S:{identity.signer.hex()} PROD:{identity.product}"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         # Some of it was written by strangers: nothing that a terminal would obey.
         shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
         click.echo(f"  {name.ljust(width)}  {shown}")
+
+
+def _in_words(value: str) -> str:
+    """Zeros as such, and bytes that are a text as that."""
+    if _DIGITS.fullmatch(value) is None:
+        return value
+    data = bytes.fromhex(value)
+    if not any(data):
+        return f"zeros ({len(data)} bytes)"
+    text = data.rstrip(b"\0")
+    if len(text) >= _SHORTEST_TEXT and text.isascii() and text.decode("ascii").isprintable():
+        return f"{value} (the text {text.decode('ascii')!r})"
+    return value
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -20,6 +20,7 @@ from wire.errors import (
     InvalidInput,
     ReportDataMismatch,
     TcbUnacceptable,
+    UntrustedRoot,
 )
 from wire.hpke import Kem, MailPublicKey
 
@@ -151,3 +152,24 @@ def test_the_commands_register_with_a_group() -> None:
 
     register(root)
     assert CliRunner().invoke(root, ["attest", "--help"]).exit_code == 0
+
+
+def test_certificates_are_taken_as_people_keep_them(tmp_path: Path) -> None:
+    pem = (FOLDER / "snp_ark_milan.pem").read_bytes()
+    (tmp_path / "ark.pem").write_bytes(b"Subject: ARK-Milan\r\n" + pem.replace(b"\n", b"\r\n") + b"\r\n")
+    arguments = [CERTIFICATES[0], str(tmp_path / "ark.pem"), *CERTIFICATES[2:], "--at", str(SNP.at)]
+    assert "AMD ARK-Milan" in run("verify", str(FOLDER / "snp_report_milan.hex"), *arguments).output
+    (tmp_path / "ark.pem").write_bytes(pem.replace(b"A", b"*"))
+    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *arguments) is EvidenceMalformed
+
+
+def test_a_root_that_only_the_verifier_trusts_is_shown_as_such(tmp_path: Path) -> None:
+    from tee_authority import NOW, Issuer, nitro_document
+
+    root = Issuer("root")
+    (tmp_path / "document").write_bytes(nitro_document([Issuer("leaf", root, ca=False), root]))
+    (tmp_path / "root.der").write_bytes(root.certificate.der)
+    verify = ["verify", str(tmp_path / "document"), "--at", str(NOW)]
+    assert refusal(*verify) is UntrustedRoot
+    output = run(*verify, "--root", str(tmp_path / "root.der")).output
+    assert f"NOT BUILT IN, trusted because the verifier named it: {root.certificate.fingerprint.hex()}" in output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,3 +122,13 @@ def test_evidence_of_one_epoch_is_refused_in_another(folder: Path, start: Callab
         verify_attestation(new, constraint, endorsements=told)
         with pytest.raises(ReportDataMismatch):
             verify_attestation(replace(new, evidence=old.evidence), constraint, endorsements=told)
+
+
+def test_an_enclave_that_a_program_of_its_own_starts(folder: Path, start: Callable[..., Server]) -> None:
+    program = shlex.join([sys.executable, "-m", "pmap", "--simulated-key", "k", "--", "sealed:Signer"])
+    server = start("--store", "store", "--enclave-command", program)
+    assert "SIMULATED" in server.said and "sealed:Signer" in server.said
+    with KeyValueClient.connect(server.url, constraint="SEC:INSECURE") as client:
+        client["a"] = b"1"
+    said = pmap(folder, "serve", "--store", "s", "--enclave-command", program, "--tee", "snp", code=2)
+    assert "says by itself" in said

@@ -5,6 +5,8 @@ On the way between two hosts only the vendor's part travels: nobody takes roots,
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +16,10 @@ from wire.codec import expect, pack, unpack
 from wire.errors import EvidenceForged, EvidenceMalformed, InvalidInput, Malformed
 from wire.limits import MAX_CHAIN_CERTIFICATES, MAX_ENDORSEMENTS_BYTES
 from wire.tee.snp_report import SnpTcb
-from wire.tee.x509 import Certificate, parse_pem
+from wire.tee.x509 import Certificate
 
 _TCB_PARTS: Final = (4, 5)
+_PEM_BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _NUMBER: Final = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
@@ -86,8 +89,19 @@ NO_ENDORSEMENTS: Final = Endorsements()
 
 
 def parse_certificates(data: bytes) -> list[Certificate]:
-    """The certificates of a file: one in DER, or several in PEM. Raises :class:`EvidenceMalformed`."""
-    return parse_pem(data) if data.startswith(b"-----BEGIN") else [Certificate.parse(data)]
+    """The certificates of one's own file: one in DER, or several in PEM, with any line ends and with words around them.
+
+    Raises :class:`EvidenceMalformed`.
+    """
+    if b"-----BEGIN" not in data:
+        return [Certificate.parse(data)]
+    blocks = _PEM_BLOCK.findall(data)
+    if not blocks:
+        raise EvidenceMalformed("a file in PEM without a certificate")
+    try:
+        return [Certificate.parse(base64.b64decode(b"".join(block.split()), validate=True)) for block in blocks]
+    except binascii.Error as error:
+        raise EvidenceMalformed("a certificate in PEM that is not base64") from error
 
 
 def order_chain(certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:

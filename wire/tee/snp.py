@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from wire.errors import DebugEnclave, EvidenceForged, EvidenceMalformed
 from wire.identity import Identity
 from wire.tee import der
-from wire.tee.roots import AMD_ARK_MILAN
+from wire.tee.roots import AMD_ARK_GENOA, AMD_ARK_MILAN, AMD_ARK_TURIN
 from wire.tee.snp_report import REPORT_BYTES, SIGNED_BYTES, SnpReport, SnpTcb
 from wire.tee.x509 import Certificate, check_chain
 
@@ -66,7 +66,7 @@ def verify_snp(
 
     Args:
         chain: VCEK or VLEK, ASK or ASVK, ARK; asked for where the evidence carries none.
-        roots: public keys (SHA-256 of their DER) of ARKs to trust beside Milan's.
+        roots: public keys (SHA-256 of their DER) of ARKs to trust beside those of Milan, Genoa and Turin.
         least_tcb: what counts as up-to-date firmware.
 
     Raises:
@@ -74,7 +74,7 @@ def verify_snp(
     """
     report, carried = split_evidence(untrusted)
     certificates = _chain(carried, chain)
-    check_chain(certificates, {AMD_ARK_MILAN, *roots}, at, "AMD")
+    check_chain(certificates, {AMD_ARK_MILAN, AMD_ARK_GENOA, AMD_ARK_TURIN, *roots}, at, "AMD")
     _check_signature(untrusted[:REPORT_BYTES], certificates[0])
     _check_leaf(report, certificates[0])
     if report.debug:
