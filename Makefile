@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks engines soak storm bench exercise demo format lock clean
+.PHONY: help setup test attacks model engines soak storm bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ KILLS ?= 1000
 storm: setup ## kill -9 host or enclave a thousand times under load, then at every system call (KILLS=...)
 	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
 	PMAP_EVERY_CALL=1 $(BIN)/pytest tests/crash/test_kill.py -k system_call --timeout=1800
+
+model: setup ## check the formal model, find its mutants wrong, replay traces of the code (needs Java; some minutes)
+	PYTHONPATH=tests $(BIN)/python -m formal.report
 
 bench: setup ## measure beside LMDB, SQLCipher, RocksDB and others (long); plots and tables in docs/performance.md
 	$(BIN)/python -m benchmarks
