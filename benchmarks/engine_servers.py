@@ -1,13 +1,11 @@
-"""The engines that stores are tested on: PostgreSQL, a cluster of three etcd members, an S3 server. Real ones.
+"""The real engines that stores are tested and measured on: PostgreSQL, a cluster of three etcd members, an S3 server.
 
-Each keeps its data in a folder of its own in memory, listens on loopback ports that were free, and ends with the
-process that started it, whatever becomes of that one.
+Each keeps its data in a folder of its own (in memory, unless told otherwise), listens on loopback ports that were free,
+and ends with the process that started it, whatever becomes of that one.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import random
@@ -22,8 +20,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Protocol
-
-import pytest
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 START_SECONDS = 60.0
@@ -385,19 +381,3 @@ class S3:
 
 
 KINDS: dict[str, type[Postgresql] | type[Etcd] | type[S3]] = {"postgresql": Postgresql, "etcd": Etcd, "s3": S3}
-
-
-@functools.cache
-def _started(kind: str) -> Server:
-    server = KINDS[kind]()
-    atexit.register(server.stop)
-    return server
-
-
-def engine(kind: str) -> Server:
-    """The one server of this kind that all tests share. Skips the test where it cannot run, unless it must."""
-    if lacks := missing(kind):
-        if os.environ.get("PMAP_ENGINES") == "required":
-            pytest.fail(lacks)
-        pytest.skip(lacks)
-    return _started(kind)
