@@ -55,5 +55,16 @@ PROMISES: Final[dict[str, Promise]] = {
     "mail_bytes_to_store": _at_most(
         8192.0, "bytes", "handed to the store for one mail with one put: record, leaf hash, reply in the outbox, places"
     ),
+    "engine_postgresql": _at_least(
+        0.8, "x", "durable mail commits/s of the host's store thread on PostgreSQL / bare INSERTs of the same bytes"
+    ),
+    "engine_etcd": _at_least(
+        0.8,
+        "x",
+        "durable mail commits/s of the host's store thread on 3 etcd members / bare puts of the same bytes",
+    ),
+    "engine_s3": _at_least(
+        0.8, "x", "durable mail commits/s of the host's store thread on S3 (SeaweedFS) / bare PUTs of the same bytes"
+    ),
 }
 """In the order in which they are reported. All of it on entries of 16-byte keys and 100-byte values."""

@@ -333,7 +333,7 @@ class S3:
             self.folder / "log",
         )  # fmt: skip
         self.start()
-        wait_until(self._make_bucket, "making a bucket")
+        wait_until(self._make_bucket, "making a bucket", 2 * START_SECONDS)
 
     def start(self) -> None:
         self._server.start()
@@ -366,18 +366,23 @@ class S3:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _make_bucket(self) -> bool:
+        # The first object makes it grow its volumes, which can take seconds.
+        return self._put(BUCKET) in ("200", "409") and self._put(f"{BUCKET}/first") == "200"
+
+    def _put(self, path: str) -> str:
+        """The status of an empty PUT."""
         self._server.check()
         done = subprocess.run(
             [
-                "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "--max-time", "5",
-                "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{ACCESS_KEY}:{SECRET_KEY}",
-                f"http://127.0.0.1:{self.port}/{BUCKET}",
+                "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "--max-time", "30",
+                "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{ACCESS_KEY}:{SECRET_KEY}", "--data-binary", "",
+                f"http://127.0.0.1:{self.port}/{path}",
             ],
             capture_output=True,
             text=True,
             check=False,
         )  # fmt: skip
-        return done.stdout in ("200", "409")
+        return done.stdout
 
 
 KINDS: dict[str, type[Postgresql] | type[Etcd] | type[S3]] = {"postgresql": Postgresql, "etcd": Etcd, "s3": S3}

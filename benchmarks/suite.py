@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from benchmarks.catalogue import PROMISES
+from benchmarks.distributed import engine_figures
 from benchmarks.large import large_figures
 from benchmarks.mail import mail_figures
 from benchmarks.measure import Figure
@@ -44,6 +45,7 @@ GROUPS: Final = (
     Group("large", ("flat_cost", "memory_per_live_byte", "restart_mib_s"), large_figures),
     Group("mail", ("freshness_cost", "http_vs_echo"), lambda _wanted, scale: mail_figures(scale)),
     Group("bytes", ("space_amplification", "mail_bytes_to_store"), _bytes),
+    Group("engines", ("engine_postgresql", "engine_etcd", "engine_s3"), engine_figures),
     Group("ycsb", (), lambda _wanted, scale: ([], ycsb_curves(scale))),
 )
 

@@ -89,7 +89,7 @@ class ServedHost:
 class Zygote:
     """Servers on one store, one after the other, forked from a process that has everything loaded."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path | str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "crash.served", "--zygote", str(store), str(self.port)]
@@ -221,9 +221,14 @@ class Account:
             self.client = None
 
 
-def check_accounts(store: Path, accounts: Sequence[Account]) -> None:
-    """On an honest host: every mail is settled, every number is what it must be, and there is no alarm."""
-    with EnclaveHost.start(Ledger, store, in_process=True, simulated_key=store.with_suffix(".key")) as host:
+def check_accounts(store: Path | str, accounts: Sequence[Account]) -> None:
+    """On an honest host: every mail is settled, every number is what it must be, and there is no alarm.
+
+    ``store``: as :mod:`crash.served` takes it.
+    """
+    where, _, named = str(store).partition("#")
+    key = Path(named or where).with_suffix(".key")
+    with EnclaveHost.start(Ledger, where, in_process=True, simulated_key=key) as host:
         for account in accounts:
             account.close()
             account.client = EnclaveClient.connect(

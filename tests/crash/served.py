@@ -3,6 +3,8 @@
 ``python -m crash.served STORE PORT [STEP]``: serve :class:`attacked_enclaves.Ledger` from the store, print the address,
 and, with a STEP, stand still there in every commit from the second one on, after printing ``frozen``.
 
+STORE is a folder, or ``URL#FILE`` with the key's file.
+
 ``python -m crash.served --zygote STORE PORT``: the same, forked anew for each line on standard input: ``thread`` (the
 enclave in the host's own process) or ``process``. Starting a Python takes longer than all the rest.
 """
@@ -85,7 +87,8 @@ def install(step: str) -> None:
 
 def serve(store: str, port: str, *, process: bool = False) -> None:
     """Until killed."""
-    key = Path(store).with_suffix(".key")
+    store, _, named = store.partition("#")
+    key = Path(named or store).with_suffix(".key")
     with EnclaveHost.start(Ledger, store, in_process=not process, simulated_key=key) as host:
         WebServer(host, f"127.0.0.1:{port}").run(_say)
 
