@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks engines soak storm bench exercise demo format lock clean
+.PHONY: help setup test attacks engines engines-storm soak storm bench exercise demo format lock clean
 
 help: ## list the targets (the default)
-	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 	@echo "Settings: PYTHON=python3.13 (to make the environment with), VENV=folder (where it goes)"
 
 setup: $(STAMP) ## make the virtual environment (.venv) with everything that the lock file pins
@@ -63,6 +63,11 @@ KILLS ?= 1000
 
 storm: setup ## kill -9 the host or its enclave a thousand times under load; nothing may be lost (KILLS=...)
 	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
+
+FAULTS ?= 1000
+
+engines-storm: setup ## kill hosts and engines and cut the network between them, a thousand times; nothing may be lost (FAULTS=...)
+	PYTHONPATH=tests $(BIN)/python -m engines.storm --faults $(FAULTS)
 
 bench: setup ## measure beside LMDB, SQLCipher, RocksDB and others (long); plots and tables in docs/performance.md
 	$(BIN)/python -m benchmarks

@@ -326,14 +326,15 @@ class S3:
         self._server = Program(
             [
                 program, "server", "-s3", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={self.port}",
-                f"-s3.config={config}", "-master.volumeSizeLimitMB=128", "-volume.max=40",
+                f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+                f"-s3.port={self.port}",
+                "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}", "-volume.max=40",
+                "-master.volumeSizeLimitMB=128",
                 "-master.volumePreallocate=false",
             ],
             self.folder / "log",
         )  # fmt: skip
         self.start()
-        wait_until(self._make_bucket, "making a bucket", 2 * START_SECONDS)
 
     def start(self) -> None:
         self._server.start()
@@ -343,6 +344,9 @@ class S3:
             return answers(self.port)
 
         wait_until(ready, "the start of SeaweedFS")
+        wait_until(lambda: self._put(BUCKET) in ("200", "409"), "making a bucket")
+        # The first objects make it grow its volumes, which can take seconds.
+        wait_until(self._stores, "the first objects")
 
     def kill(self) -> None:
         """``kill -9``."""
@@ -365,9 +369,22 @@ class S3:
         self._server.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _make_bucket(self) -> bool:
-        # The first object makes it grow its volumes, which can take seconds.
-        return self._put(BUCKET) in ("200", "409") and self._put(f"{BUCKET}/first") == "200"
+    def _stores(self) -> bool:
+        import obstore
+        from obstore.store import S3Store
+
+        options: dict[str, str] = {
+            "endpoint": f"http://127.0.0.1:{self.port}",
+            "region": "us-east-1",
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+        }
+        client = S3Store(BUCKET, config=options, client_options={"allow_http": True}, retry_config={"max_retries": 0})  # type: ignore[arg-type]
+        with suppress(Exception):
+            for _ in range(3):
+                obstore.put(client, "first", b"first", use_multipart=False)
+            return True
+        return False
 
     def _put(self, path: str) -> str:
         """The status of an empty PUT."""

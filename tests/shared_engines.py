@@ -8,20 +8,27 @@ import os
 
 import pytest
 
-from benchmarks.engine_servers import KINDS, Server, missing
+from benchmarks.engine_servers import KINDS, S3, Etcd, Postgresql, missing
+
+AnyServer = Postgresql | Etcd | S3
 
 
 @functools.cache
-def _started(kind: str) -> Server:
+def _started(kind: str) -> AnyServer:
     server = KINDS[kind]()
     atexit.register(server.stop)
     return server
 
 
-def engine(kind: str) -> Server:
-    """The one server of this kind that all tests share. Skips the test where it cannot run, unless it must."""
+def need(kind: str) -> None:
+    """Skip the test where this engine cannot run, unless it must."""
     if lacks := missing(kind):
         if os.environ.get("PMAP_ENGINES") == "required":
             pytest.fail(lacks)
         pytest.skip(lacks)
+
+
+def engine(kind: str) -> AnyServer:
+    """The one server of this kind that all tests share; see :func:`need`."""
+    need(kind)
     return _started(kind)

@@ -18,7 +18,12 @@ from wire.errors import PmapError
 
 COMMANDS_GROUP: Final = "pmap.commands"
 """Entry points of this group are commands: the name is the command's, the object a :class:`click.Command`."""
-_HOST_COMMANDS: Final = {"serve": "host_store.cli.serve", "status": "host_store.cli.status"}
+_HOST_COMMANDS: Final = {
+    "serve": "host_store.cli.serve",
+    "status": "host_store.cli.status",
+    "backup": "host_store.cli.backup",
+    "restore": "host_store.cli.backup",
+}
 """Name -> module with a command of that name."""
 
 

@@ -21,13 +21,16 @@ from crash.storm import CLIENTS, Watched
 from engines.proxy import Network, Proxy
 from killed_hosts import Workers, Zygote, check_accounts
 
-from benchmarks.engine_servers import KINDS, Etcd, Postgresql
+from benchmarks.engine_servers import KINDS, S3, Etcd, Postgresql
 
+AnyServer = Postgresql | Etcd | S3
 URL_OPTIONS = "timeout=2&lease=0.3"
 LONGEST_FAULT_SECONDS = 0.4
 """Some end before a call's time is over, some after one attempt of it."""
 MAILS_BETWEEN = 3
 FAULTS = ("host", "host", "engine", "cut", "silent", "deaf")
+SLOW_TO_START = {"s3": ("engine",) + 2 * ("host", "host", "cut", "silent", "deaf")}
+"""A killed SeaweedFS takes seconds to come back."""
 
 
 @dataclass
@@ -51,9 +54,11 @@ class Storm:
 class Target:
     """An engine behind proxies, and what can be done to it."""
 
-    def __init__(self, kind: str, stack: ExitStack) -> None:
-        self.server = KINDS[kind]()
-        stack.callback(self.server.stop)
+    def __init__(self, kind: str, stack: ExitStack, server: AnyServer | None = None) -> None:
+        """``server``: one that runs already, and goes on running."""
+        self.server = server or KINDS[kind]()
+        if server is None:
+            stack.callback(self.server.stop)
         ports = self.server.ports if isinstance(self.server, Etcd) else [self.server.port]
         self.proxies = [stack.enter_context(Proxy(port)) for port in ports]
 
@@ -85,8 +90,14 @@ class Target:
             server.start()
 
 
-def storm(folder: Path, kind: str, faults: int, tell: Callable[[str], None] = lambda _what: None) -> Storm:
-    """So many faults on one kind of engine. Raises :class:`AssertionError` if anything takes too long."""
+def storm(
+    folder: Path,
+    kind: str,
+    faults: int,
+    tell: Callable[[str], None] = lambda _what: None,
+    choices: tuple[str, ...] = (),
+) -> Storm:
+    """So many faults on one kind of engine, of ``choices`` or any. Raises :class:`AssertionError` on a hang."""
     rng, result = random.Random(f"{kind} {faults}"), Storm(kind)
     accounts = [Watched(f"client-{number}", folder) for number in range(CLIENTS)]
     with ExitStack() as stack:
@@ -100,7 +111,7 @@ def storm(folder: Path, kind: str, faults: int, tell: Callable[[str], None] = la
         for _ in range(faults):
             workers.wait_for(rng.randrange(1, MAILS_BETWEEN))
             time.sleep(rng.random() * 0.003)
-            fault = rng.choice(FAULTS)
+            fault = rng.choice(choices or SLOW_TO_START.get(kind, FAULTS))
             seconds = rng.random() * LONGEST_FAULT_SECONDS
             if fault == "host":
                 zygote.kill()
