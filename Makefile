@@ -61,8 +61,9 @@ soak: setup ## a million random moves of honest and malicious hosts, every answe
 
 KILLS ?= 1000
 
-storm: setup ## kill -9 the host or its enclave a thousand times under load; nothing may be lost (KILLS=...)
+storm: setup ## kill -9 host or enclave a thousand times under load, then at every system call (KILLS=...)
 	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
+	PMAP_EVERY_CALL=1 $(BIN)/pytest tests/crash/test_kill.py -k system_call --timeout=1800
 
 FAULTS ?= 1000
 

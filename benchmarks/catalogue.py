@@ -66,5 +66,11 @@ PROMISES: Final[dict[str, Promise]] = {
     "engine_s3": _at_least(
         0.8, "x", "durable mail commits/s of the host's store thread on S3 (SeaweedFS) / bare PUTs of the same bytes"
     ),
+    "shard_batch_speedup": _at_least(
+        1.6, "x", "puts/s of one sharded client over 4 stores / over 1, all on this machine, batches of 4,000 puts"
+    ),
+    "shard_mail_speedup": _at_least(
+        1.6, "x", "puts/s of one sharded client over 4 stores / over 1, all on this machine, 16 tasks, one put a mail"
+    ),
 }
 """In the order in which they are reported. All of it on entries of 16-byte keys and 100-byte values."""

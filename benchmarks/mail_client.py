@@ -10,8 +10,8 @@ import os
 from typing import Final, Protocol
 
 from wire.attestation import Attestation
-from wire.checkpoint import STORE_ID_BYTES, Checkpoint
-from wire.crypto import HASH_BYTES, KEY_BYTES, SIGNATURE_BYTES, SigningKey
+from wire.checkpoint import CHECKPOINT_BYTES, encode_evidence
+from wire.crypto import KEY_BYTES, HmacKey, SigningKey
 from wire.errors import Malformed
 from wire.mail import (
     SESSION_BYTES,
@@ -48,8 +48,9 @@ class MailClient:
     def __init__(self, document: bytes) -> None:
         self._attestation = Attestation.decode(document)
         self._session, self._secret = os.urandom(SESSION_BYTES), os.urandom(KEY_BYTES)
+        self._keys = HmacKey(self._secret)
         self._sequence = 0
-        self._evidence: Checkpoint | None = None
+        self._evidence = b""
         self._sent = b""
 
     def hello(self) -> bytes:
@@ -61,12 +62,12 @@ class MailClient:
 
     def welcome(self, envelope: bytes) -> None:
         """Take the answer to :meth:`hello`. The session's highest evidence is what it carries."""
-        self._highest = self._opened(envelope, Outcome.WELCOME).checkpoint
+        self._highest = encode_evidence(self._opened(envelope, Outcome.WELCOME).checkpoint)
 
     def seal(self, body: bytes) -> bytes:
         """The next mail."""
         request = Request(RequestKind.MAIL, TOPIC, self._sequence, self._evidence, self._highest, 0, body)
-        self._sent = seal_request(request, self._session, self._secret, os.urandom)
+        self._sent = seal_request(request, self._session, self._keys, os.urandom)
         return self._sent
 
     def accept(self, envelope: bytes) -> bytes | None:
@@ -74,11 +75,11 @@ class MailClient:
         reply = self._opened(envelope, Outcome.EXECUTED)
         self._sequence += 1
         # With one stream, the last reply's checkpoint is the highest as well.
-        self._evidence = self._highest = reply.checkpoint
+        self._evidence = self._highest = encode_evidence(reply.checkpoint)
         return reply.payload
 
     def _opened(self, envelope: bytes, expected: Outcome) -> Reply:
-        reply = open_reply(envelope, self._secret, self._attestation.store_id)
+        reply = open_reply(envelope, self._keys, self._attestation.store_id)
         if reply.in_reply_to != request_id(self._sent) or reply.outcome is not expected:
             raise Malformed(f"{reply.outcome.name} where {expected.name} was due: {reply.payload!r}")
         return reply
@@ -88,8 +89,8 @@ class EchoClient:
     """Does a client's work with a server that only echoes: it seals mails of the same length, and opens the echo."""
 
     def __init__(self) -> None:
-        self._session, self._secret = os.urandom(SESSION_BYTES), os.urandom(KEY_BYTES)
-        self._checkpoint = Checkpoint(bytes(STORE_ID_BYTES), 1, bytes(HASH_BYTES), bytes(SIGNATURE_BYTES))
+        self._session, self._keys = os.urandom(SESSION_BYTES), HmacKey(os.urandom(KEY_BYTES))
+        self._checkpoint = bytes(CHECKPOINT_BYTES)
         self._sequence = 0
         self._sent = b""
 
@@ -97,14 +98,14 @@ class EchoClient:
         """The next mail."""
         held = self._checkpoint
         request = Request(RequestKind.MAIL, TOPIC, self._sequence, held, held, 0, body)
-        self._sent = seal_request(request, self._session, self._secret, os.urandom)
+        self._sent = seal_request(request, self._session, self._keys, os.urandom)
         return self._sent
 
     def accept(self, envelope: bytes) -> bytes | None:
         """Take the echo."""
         if envelope != self._sent:
             raise Malformed("the echo is not what was sent")
-        request = open_request(envelope, self._secret, self._checkpoint.store_id)
+        request = open_request(envelope, self._keys)
         self._sequence += 1
         return request.body
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from benchmarks.catalogue import PROMISES
 
 DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-_BLOCK: Final = re.compile(r"(<!-- begin ([a-z-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+BLOCK: Final = re.compile(r"(<!-- begin ([a-z-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 _KINDS: Final = {
     "commit1": "puts/s, 1 a commit",
     "commit50": "50 a commit",
@@ -31,10 +31,10 @@ def write_report(results: dict[str, Any], document: Path = DOCUMENT) -> None:
 def filled(text: str, results: dict[str, Any]) -> str:
     """The document's text with every block made anew."""
     made = blocks(results)
-    found = [match[2] for match in _BLOCK.finditer(text)]
+    found = [match[2] for match in BLOCK.finditer(text)]
     if sorted(found) != sorted(made):
         raise ValueError(f"the document has blocks {sorted(found)}, the results make {sorted(made)}")
-    return _BLOCK.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", text)
+    return BLOCK.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", text)
 
 
 def blocks(results: dict[str, Any]) -> dict[str, str]:
@@ -45,7 +45,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "details": _details(results["figures"]),
         "machine": _machine(results["machine"], results["seconds"]),
         "peers": "\n\n".join(_peers(int(count), rates) for count, rates in sorted(curves["peers"].items(), key=_count)),
-        "ycsb": _table(["", *curves["ycsb"]], _contender_rows(curves["ycsb"])),
+        "ycsb": table(["", *curves["ycsb"]], _contender_rows(curves["ycsb"])),
         "mail": _mail(curves["mail"]),
         "profiles": _profiles(results["profiles"]),
         "restart": _restart(curves["large"]["restart_mib_s"]),
@@ -61,9 +61,9 @@ def _figures(figures: dict[str, Any]) -> str:
         bound = f"{'≥' if promise.at_least else '≤'} {promise.bound:g}"
         low, high = found["spread"]
         verdict = "holds" if found["holds"] else "**missed**"
-        value = f"{_number(found['value'])} {promise.unit}".replace(" x", " ×")
-        rows.append([f"`{name}`", promise.meaning, value, f"{_number(low)} – {_number(high)}", bound, verdict])
-    return _table(["figure", "what it is", "measured", "middle half of the rounds", "bound", ""], rows)
+        value = f"{number(found['value'])} {promise.unit}".replace(" x", " ×")
+        rows.append([f"`{name}`", promise.meaning, value, f"{number(low)} – {number(high)}", bound, verdict])
+    return table(["figure", "what it is", "measured", "middle half of the rounds", "bound", ""], rows)
 
 
 def _details(figures: dict[str, Any]) -> str:
@@ -88,7 +88,7 @@ def _machine(machine: dict[str, Any], seconds: float) -> str:
         ["Python", f"{machine['python']}; {libraries}"],
         ["the run took", f"{seconds / 60:.0f} minutes"],
     ]
-    return _table(["", ""], rows)
+    return table(["", ""], rows)
 
 
 def _peers(count: int, rates: dict[str, dict[str, float]]) -> str:
@@ -97,16 +97,16 @@ def _peers(count: int, rates: dict[str, dict[str, float]]) -> str:
     # Whole-map sealing was measured with one-put commits only.
     for name, rate in rates.get("whole map", {}).items():
         if name not in _contenders(shown):
-            rows.append([name, _number(rate), *[""] * (len(shown) - 1)])
-    return f"{count:,} entries:\n\n" + _table(["", *shown], rows)
+            rows.append([name, number(rate), *[""] * (len(shown) - 1)])
+    return f"{count:,} entries:\n\n" + table(["", *shown], rows)
 
 
 def _mail(curves: dict[str, Any]) -> str:
     rows = []
     for clients in sorted(curves, key=int):
         for kind, found in curves[clients].items():
-            rows.append([clients, kind, *(_number(found[what]) for what in ("mails_per_s", "p50_ms", "p99_ms"))])
-    return _table(["clients", "", "mails/s", "median, ms", "99 %, ms"], rows)
+            rows.append([clients, kind, *(number(found[what]) for what in ("mails_per_s", "p50_ms", "p99_ms"))])
+    return table(["clients", "", "mails/s", "median, ms", "99 %, ms"], rows)
 
 
 def _profiles(profiles: dict[str, list[str]]) -> str:
@@ -116,8 +116,8 @@ def _profiles(profiles: dict[str, list[str]]) -> str:
 def _restart(rows: list[dict[str, Any]]) -> str:
     sizes = sorted({row["live_mib"] for row in rows})
     seconds = {(row["live_mib"], row["small_commits"]): row["seconds"] for row in rows}
-    table = [[str(mib), f"{seconds[mib, False]:.2f}", f"{seconds[mib, True]:.2f}"] for mib in sizes]
-    return _table(["live MiB", "seconds, after a load", "seconds, after long use"], table)
+    lines = [[str(mib), f"{seconds[mib, False]:.2f}", f"{seconds[mib, True]:.2f}"] for mib in sizes]
+    return table(["live MiB", "seconds, after a load", "seconds, after long use"], lines)
 
 
 # --- Markdown ----------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def _restart(rows: list[dict[str, Any]]) -> str:
 def _contender_rows(groups: dict[str, dict[str, float]]) -> list[list[str]]:
     """A row for each contender, a column for each group."""
     return [
-        [name, *(_number(rates[name]) if name in rates else "" for rates in groups.values())]
+        [name, *(number(rates[name]) if name in rates else "" for rates in groups.values())]
         for name in _contenders(groups)
     ]
 
@@ -135,16 +135,16 @@ def _contenders(groups: dict[str, dict[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for rates in groups.values() for name in rates))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _value(value: Any) -> str:
-    return " – ".join(map(_number, value)) if isinstance(value, list) else _number(value)
+    return " – ".join(map(number, value)) if isinstance(value, list) else number(value)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that count, without an exponent."""
     if value == 0:
         return "0"

@@ -19,7 +19,8 @@ from benchmarks.scale import BIG_COUNT, Scale
 from benchmarks.stores import entries_in, live_mib, scratch, write_store
 from benchmarks.workload import VALUE_BYTES, names
 from host_store.host import EnclaveHost
-from wire.kv import Get, decode_results, encode_operations
+from wire.kv import Get, encode_operations
+from wire.kv_results import decode_results
 
 ENCLAVE: Final = "benchmarks.enclaves:BigKeyValueEnclave"
 ROOT: Final = Path(__file__).resolve().parent.parent

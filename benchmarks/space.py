@@ -16,7 +16,7 @@ from benchmarks.scale import CLIENTS, Scale
 from benchmarks.stores import Written, overwrite_cycle, scratch
 from benchmarks.workload import ENTRY_BYTES, KEY_CHARACTERS, values
 from host_store.lmdb_store import LmdbStore
-from host_store.lmdb_tables import RECORDS
+from host_store.lmdb_tables import LEAVES, NODES, RECORDS
 from wire.boundary import Delivery, Incoming, IncomingKind
 
 _MAILS: Final = 64  # mails of each client
@@ -44,14 +44,14 @@ def mail_bytes_figure() -> Figure:
 
 def _mails(core: Core, clients: int) -> dict[str, list[float]]:
     """Bytes of each commit: handed to the store, its parts, and what LMDB then wrote to its files."""
-    counts: dict[str, list[float]] = {"handed": [], "record": [], "outbox": [], "written by LMDB": []}
+    counts: dict[str, list[float]] = {"handed": [], "record": [], "outbox": [], "written by the store": []}
     talking = core.clients(clients)
     for _ in range(_MAILS):
         batch = [Incoming(IncomingKind.MAIL, client.seal(next(core.bodies))) for client in talking]
         (delivery,) = core.written.core.deliver(batch)
         before = _written_bytes()
         core.written.keep(delivery)
-        counts["written by LMDB"].append(_written_bytes() - before)
+        counts["written by the store"].append(_written_bytes() - before)
         for part, size in _parts(delivery).items():
             counts[part].append(size)
         messages = {message.slot: message.message for message in delivery.outbox}
@@ -98,7 +98,7 @@ def amplification_figure(scale: Scale) -> tuple[Figure, list[dict[str, Any]]]:
         f"{CLIENTS} puts a commit, worst while shrinking to half": max(
             row["used"] for row in grouped if row["phase"] == "shrink"
         ),
-        "file / live": worst["file"],
+        "files / live, with the journal": worst["file"],
     }
     return made, [{"puts": puts, **row} for puts, rows in ((1, single), (CLIENTS, grouped)) for row in rows]
 
@@ -154,15 +154,16 @@ def _commit(written: Written, change: Callable[[], None], puts: int) -> None:
 
 
 def sample(store: LmdbStore, entries: int, base: int = 0) -> dict[str, float]:
-    """A store's bytes over its live bytes: pages in use, and of these the records' own and the leaf hashes'; the file.
+    """A store's bytes over its live bytes: pages in use, and of these the records' and the history's; the files.
 
-    Leaf hashes of commits up to ``base`` are left out of all of them.
+    The history (leaf hashes and stored nodes) of commits up to ``base`` is left out of all of them. The journal, of a
+    size that does not depend on the store's, is in the files alone: what stands in it is moved to LMDB before.
     """
+    store.flush()
     live, stats, head = entries * ENTRY_BYTES, store.stats(), store.head()
     with store._environment.view() as (transaction, tables):
-        table = transaction.stat(tables[RECORDS])
-    window = table["overflow_pages"] * table["psize"]
-    rows = (table["leaf_pages"] + table["branch_pages"]) * table["psize"]
+        window, leaves, nodes = (_pages(transaction.stat(tables[table])) for table in (RECORDS, LEAVES, NODES))
+    rows = leaves + nodes
     per_commit = rows / head.n
     before = base * per_commit
     return {
@@ -172,3 +173,8 @@ def sample(store: LmdbStore, entries: int, base: int = 0) -> dict[str, float]:
         "history_bytes_per_commit": per_commit,
         "file": stats.file_bytes / live,
     }
+
+
+def _pages(stat: dict[str, int]) -> int:
+    """Bytes of all pages of a table."""
+    return (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]

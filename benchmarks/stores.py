@@ -22,6 +22,7 @@ from host_store.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
 from pmap.entries import MAP
 from pmap.launch import Launcher
+from pmap.order import KeyOrder
 from pmap.tee.simulated import SimulatedTee
 from wire.boundary import Delivery
 
@@ -95,6 +96,7 @@ class Written:
         entries = {MAP + key.encode(): value() for key in keys}
         runtime, counted = self.core._runtime, self.core.map._counted
         runtime.live.update(entries)
+        runtime.entries.order = KeyOrder(sorted(runtime.live))
         counted.length, counted.size = count, count * (ENTRY_BYTES + counted._overhead + len(MAP))
         written = list(entries.items())
         for start in range(0, count, puts):

@@ -12,6 +12,7 @@ from benchmarks.large import large_figures
 from benchmarks.mail import mail_figures
 from benchmarks.measure import Figure
 from benchmarks.scale import Scale
+from benchmarks.shards import shard_figures
 from benchmarks.space import amplification_figure, mail_bytes_figure
 from benchmarks.storage import COMPARED, peer_figures
 from benchmarks.ycsb import ycsb_curves
@@ -44,6 +45,7 @@ GROUPS: Final = (
     Group("peers", tuple(COMPARED), peer_figures),
     Group("large", ("flat_cost", "memory_per_live_byte", "restart_mib_s"), large_figures),
     Group("mail", ("freshness_cost", "http_vs_echo"), lambda _wanted, scale: mail_figures(scale)),
+    Group("shards", ("shard_batch_speedup", "shard_mail_speedup"), lambda _wanted, scale: shard_figures(scale)),
     Group("bytes", ("space_amplification", "mail_bytes_to_store"), _bytes),
     Group("engines", ("engine_postgresql", "engine_etcd", "engine_s3"), engine_figures),
     Group("ycsb", (), lambda _wanted, scale: ([], ycsb_curves(scale))),

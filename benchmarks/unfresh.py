@@ -18,9 +18,10 @@ import pmap.core
 import pmap.history
 import pmap.log
 import pmap.runtime
-from pmap.clients import ClientState, client_key
+from pmap.clients import NOWHERE
 from pmap.freshness import Evidence
 from pmap.runtime import Runtime
+from pmap.stability import Stability
 from wire.checkpoint import Checkpoint
 from wire.crypto import HASH_BYTES, SIGNATURE_BYTES
 
@@ -58,12 +59,11 @@ class _NoHistory(pmap.history.History):
         return _NOTHING
 
 
-def _save_client(runtime: Runtime, key: bytes, client: ClientState, *shown: Checkpoint | None) -> None:
-    """Of a client only its inbox and streams are kept, so there is something to write when these change."""
-    entry, value = client_key(key), client.encode()
-    if runtime.live.get(entry) != value:
-        runtime.entries.put(entry, value)
-    runtime.turn.commits = True
+class _NoEvidence:
+    """In the place of a signed checkpoint, where a reply takes it from."""
+
+    def encode(self) -> bytes:
+        return b""
 
 
 def _unsigned(core: pmap.core.EnclaveCore) -> Checkpoint:
@@ -78,11 +78,13 @@ def drop_freshness() -> None:
     replace(pmap.history, "Frontier", _Counter)
     replace(pmap.log, "History", _NoHistory)
     replace(pmap.log, "leaf_hash", lambda record: _NOTHING)
-    replace(pmap.log.CommitLog, "checkpoint", None)
+    replace(pmap.log.CommitLog, "checkpoint", _NoEvidence())
     replace(pmap.core.EnclaveCore, "checkpoint", property(_unsigned))
-    replace(Evidence, "check_highest", lambda *_, **__: None)
     replace(Evidence, "check_stream", lambda *_: True)
-    replace(Runtime, "save_client", _save_client)
+    replace(Runtime, "check_highest", lambda *_, **__: None)
+    replace(Runtime, "issue", lambda _: NOWHERE)
+    replace(Runtime, "acknowledge", lambda *_: None)
+    replace(Stability, "acknowledge", lambda *_: None)
     replace(pmap.runtime, "resolve", lambda *_: None)
 
 

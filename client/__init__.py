@@ -53,6 +53,7 @@ from wire.errors import (
     WrongKey,
 )
 from wire.kv import Page, Usage
+from wire.tee.endorsements import Endorsements
 
 __all__ = [
     "Alarm",
@@ -68,6 +69,7 @@ __all__ = [
     "Constraint",
     "CorruptedStore",
     "EnclaveClient",
+    "Endorsements",
     "EvidenceInvalid",
     "EvidenceUnproven",
     "Fate",

@@ -13,6 +13,7 @@ from client.aio_driver import AsyncDriver
 from client.aio_transport import AsyncHttpTransport, AsyncTransport
 from client.comparison import compare
 from client.constraint import Constraint
+from client.endorsements import NO_ENDORSEMENTS, EndorsementsFrom
 from client.invite import Invite
 from client.knowledge import Knowledge, delays_until
 from client.opening import open_session
@@ -50,6 +51,7 @@ class AsyncEnclaveClient(Knowledge):
         state: str | PathLike[str] | None = None,
         state_key: bytes | None = None,
         invite: str | None = None,
+        endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
         on_restart: Callable[[], object] | None = None,
         timeout: float = 30.0,
         retry_delays: Sequence[float] = RETRY_DELAYS,
@@ -57,7 +59,7 @@ class AsyncEnclaveClient(Knowledge):
     ) -> Self:
         """See :meth:`client.sync.EnclaveClient.connect`."""
         transport = AsyncHttpTransport(host, timeout) if isinstance(host, str) else host
-        session, file = open_session(constraint, state, state_key, invite, retry_delays, padding)
+        session, file = open_session(constraint, state, state_key, invite, retry_delays, padding, endorsements)
         client = cls(session, transport, file, on_restart)
         try:
             await client._driver.operate(session.start())

@@ -16,15 +16,16 @@ import click
 
 from wire.attestation import Attestation
 from wire.constraint import Constraint
-from wire.errors import EvidenceForged, EvidenceMalformed, InvalidInput, Malformed
+from wire.errors import EvidenceMalformed, InvalidInput, Malformed
 from wire.identity import Identity
 from wire.limits import MAX_ATTESTATION_BYTES, MAX_COLLATERAL_BYTES, MAX_EVIDENCE_BYTES
-from wire.tee.snp_report import SnpTcb
-from wire.tee.verify import KINDS, Endorsements, guess_kind, show_evidence, verify_evidence
-from wire.tee.x509 import Certificate, parse_pem
+from wire.tee.endorsements import Endorsements, order_chain, parse_certificates, parse_snp_tcb
+from wire.tee.verify import KINDS, guess_kind, show_evidence, verify_evidence
+from wire.tee.x509 import Certificate
 
 _HEX: Final = re.compile(rb"[0-9A-Fa-f\s]+")
-_TCB_PARTS: Final = (4, 5)
+_DIGITS: Final = re.compile(r"(?:[0-9a-f]{2}){16,}", re.ASCII)
+_SHORTEST_TEXT: Final = 8  # characters
 _REPORT_DATA_DIGITS: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -50,7 +51,7 @@ def show(file: Path, kind: str | None) -> None:
     """Print what evidence says of itself. Nothing is verified: use it to learn a measurement, never to trust one."""
     kind, evidence, _ = _read_evidence(file, kind)
     click.echo("NOT VERIFIED: anybody can write such a file.")
-    _print(show_evidence(kind, evidence))
+    _print(show_evidence(kind, evidence), verified=False)
 
 
 @attest.command()
@@ -91,9 +92,9 @@ def verify(
     moment = _time(at)
     endorsements = Endorsements(
         collateral=None if collateral is None else _read(collateral, MAX_COLLATERAL_BYTES).decode("utf-8", "replace"),
-        snp_chain=_chain([one for path in certificates for one in _certificates(path)]),
+        snp_chain=order_chain([one for path in certificates for one in _certificates(path)]),
         roots=tuple(one for path in roots for one in _certificates(path)),
-        snp_least_tcb=None if least_tcb is None else _least_tcb(least_tcb),
+        snp_least_tcb=None if least_tcb is None else parse_snp_tcb(least_tcb),
     )
     chosen = None if constraint is None else Constraint.parse(constraint)
     identity = verify_evidence(kind, evidence, bound, moment, endorsements)
@@ -105,16 +106,35 @@ def verify(
     )
     if bound is None:
         click.echo("What it binds (report data) was not checked.")
-    _print(identity)
+    _print(identity, verified=True)
 
 
-def _print(identity: Identity) -> None:
-    rows = identity.describe()
+def _print(identity: Identity, *, verified: bool) -> None:
+    rows = [
+        (name, "not verified" if name == "security" and not verified else _in_words(value))
+        for name, value in identity.describe()
+    ]
+    rows.append(("to accept this very code", f"C:{identity.measurement.hex()}"))
+    if identity.signer is not None:
+        rows.append(("or all of its signer", f"S:{identity.signer.hex()} PROD:{identity.product}"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         # Some of it was written by strangers: nothing that a terminal would obey.
         shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
         click.echo(f"  {name.ljust(width)}  {shown}")
+
+
+def _in_words(value: str) -> str:
+    """Zeros as such, and bytes that are a text as that."""
+    if _DIGITS.fullmatch(value) is None:
+        return value
+    data = bytes.fromhex(value)
+    if not any(data):
+        return f"zeros ({len(data)} bytes)"
+    text = data.rstrip(b"\0")
+    if len(text) >= _SHORTEST_TEXT and text.isascii() and text.decode("ascii").isprintable():
+        return f"{value} (the text {text.decode('ascii')!r})"
+    return value
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -141,38 +161,13 @@ def _read_evidence(path: Path, kind: str | None) -> tuple[str, bytes, bytes | No
 
 
 def _certificates(path: Path) -> list[Certificate]:
-    data = _read(path, MAX_EVIDENCE_BYTES)
-    return parse_pem(data) if data.startswith(b"-----BEGIN") else [Certificate.parse(data)]
-
-
-def _chain(certificates: list[Certificate]) -> tuple[Certificate, ...]:
-    """From leaf to root, whatever order they were named in. Raises :class:`EvidenceForged`."""
-    if not certificates:
-        return ()
-    issuers = {one.issuer for one in certificates if one.issuer != one.subject}
-    leaves = [one for one in certificates if one.subject not in issuers and one.issuer != one.subject]
-    if len(leaves) != 1:
-        raise EvidenceForged("the certificates are not one chain from a leaf to a root")
-    chain = leaves
-    while chain[-1].issuer != chain[-1].subject:
-        following = [one for one in certificates if one.subject == chain[-1].issuer and one not in chain]
-        if len(following) != 1:
-            raise EvidenceForged("the certificates are not one chain from a leaf to a root")
-        chain.append(following[0])
-    return tuple(chain)
+    return parse_certificates(_read(path, MAX_EVIDENCE_BYTES))
 
 
 def _report_data(text: str) -> bytes:
     if _REPORT_DATA_DIGITS.fullmatch(text) is None:
         raise InvalidInput("--report-data takes hexadecimal digits")
     return bytes.fromhex(text)
-
-
-def _least_tcb(text: str) -> SnpTcb:
-    parts = text.split(",")
-    if len(parts) not in _TCB_PARTS or any(re.fullmatch(r"[0-9]{1,3}", part) is None for part in parts):
-        raise InvalidInput("--least-tcb takes four numbers (five from Turin on), divided by commas")
-    return SnpTcb(*map(int, parts))
 
 
 def _time(text: str | None) -> int:

@@ -30,16 +30,28 @@ def compare(session: Session, other: Checkpoint | str) -> Steps[None]:
     """
     yield from session.open()
     state = session.state
-    ours, pin = state.highest, pin_of(state)
-    if ours is None:
+    pin = pin_of(state)
+    if state.highest is None:
         raise InvalidInput("this enclave keeps no state: there are no checkpoints to compare")
     theirs = parse_note(other, pin.checkpoint_key) if isinstance(other, str) else other
     if theirs.store_id != pin.store_id:
         raise EvidenceInvalid("the checkpoint is of another store")
     verify_checkpoint(theirs, pin.checkpoint_key)
+    compared: Checkpoint | None = None
+    # Again where another stream has learnt more meanwhile: it may be of another fork than theirs (R-67).
+    while state.highest != compared:
+        compared = state.highest
+        assert compared is not None, "evidence is never forgotten"
+        yield from _compare(session, compared, theirs)
+    raise_highest(state, theirs)
+    yield Save(durable=False)
+
+
+def _compare(session: Session, ours: Checkpoint, theirs: Checkpoint) -> Steps[None]:
     if theirs.size == ours.size:
         if theirs.root != ours.root:
-            proves_fork(ours, theirs, pin.checkpoint_key)
+            state = session.state
+            proves_fork(ours, theirs, pin_of(state).checkpoint_key)
             text = f"the host runs this store on two histories: both have {ours.size} commits, with different roots"
             state.verdict = StickyVerdict(Verdict.FORK, text, None, theirs)
             yield Save(durable=True)
@@ -62,5 +74,3 @@ def compare(session: Session, other: Checkpoint | str) -> Steps[None]:
             f"the host cannot show that commits {first.size} and {second.size} are of one history: {error}",
             checkpoint=theirs,
         ) from error
-    raise_highest(state, theirs)
-    yield Save(durable=False)

@@ -33,6 +33,7 @@ class Connection:
     url: str
     state: Path | None
     constraint: str | None
+    endorsements: Path | None = None
 
     @contextmanager
     def client(self, invite: str | None = None) -> Iterator[EnclaveClient]:
@@ -55,6 +56,7 @@ class Connection:
             yield KeyValueClient(client)
 
     def _connect(self, constraint: str, invite: str | None) -> EnclaveClient:
+        from client.endorsements import NO_ENDORSEMENTS
         from client.sync import EnclaveClient
         from client.transport import HttpTransport
 
@@ -65,7 +67,13 @@ class Connection:
         transport = HttpTransport(self.url)
         try:
             transport.attestation()  # whoever mistypes an address shall not wait until the client's patience ends
-            return EnclaveClient.connect(transport, constraint=constraint, state=state, invite=invite)
+            return EnclaveClient.connect(
+                transport,
+                constraint=constraint,
+                state=state,
+                invite=invite,
+                endorsements=NO_ENDORSEMENTS if self.endorsements is None else self.endorsements,
+            )
         except BaseException as error:
             transport.close()
             if isinstance(error, HostUnavailable):
@@ -74,7 +82,7 @@ class Connection:
 
 
 def connection_options(command: _Command) -> _Command:
-    """Give a command the options ``url``, ``state`` and ``constraint``: the fields of a :class:`Connection`."""
+    """Give a command the options that are the fields of a :class:`Connection`."""
     options = (
         click.option(
             "--url",
@@ -100,6 +108,15 @@ def connection_options(command: _Command) -> _Command:
             envvar="PMAP_CONSTRAINT",
             show_envvar=True,
             help="Which enclaves to accept; SEC:INSECURE accepts the simulated TEE.",
+        ),
+        click.option(
+            "--endorsements",
+            metavar="DIR",
+            envvar="PMAP_ENDORSEMENTS",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            show_envvar=True,
+            help="What the TEE's vendor says of the server's platform: collateral.json (Intel), .pem and .der files of"
+            " the chain and least-amd-firmware (AMD), root*.pem to trust beside the vendors' own.",
         ),
     )
     for option in reversed(options):

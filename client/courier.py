@@ -24,6 +24,7 @@ from client.recovery import (
     superseded,
 )
 from client.state import ClientState, Pending, SessionKeys, Stream
+from wire.checkpoint import encode_evidence
 from wire.crypto import Randomness
 from wire.errors import (
     EvidenceUnproven,
@@ -127,7 +128,8 @@ class Courier:
 
     def _seal(self, stream: Stream, kind: RequestKind, topic: str, body: bytes, keys: SessionKeys) -> None:
         state = self._state
-        request = Request(kind, topic, stream.sequence, stream.evidence, state.highest, state.inbox_next, body)
+        shown = encode_evidence(stream.evidence), encode_evidence(state.highest)
+        request = Request(kind, topic, stream.sequence, *shown, state.inbox_next, body)
         envelope = seal_request(request, keys.id, keys.secret, self._randomness, self._padding)
         stream.pending = Pending(request, envelope, keys)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from client.acceptance import accept_welcome, check_checkpoint, open_answer, pin_of, raise_highest, refusal_of
 from client.constraint import Constraint
 from client.effects import Deliver, FetchAttestation, Renew, Save, Steps, TellRestart, Wait
+from client.endorsements import NO_ENDORSEMENTS, EndorsementsFrom, read_endorsements
 from client.identity import Identity
 from client.state import ClientState, Pin, SessionKeys
 from client.verification import verify_attestation
@@ -38,12 +39,18 @@ class Handshake:
     """``identity`` and ``epoch`` are those of the last attestation that was verified."""
 
     def __init__(
-        self, state: ClientState, constraint: Constraint, delays: Sequence[float], randomness: Randomness
+        self,
+        state: ClientState,
+        constraint: Constraint,
+        delays: Sequence[float],
+        randomness: Randomness,
+        endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
     ) -> None:
         self._state = state
         self._constraint = constraint
         self.delays = delays
         self._randomness = randomness
+        self._endorsements = endorsements
         self._verified: tuple[bytes, Attestation] | None = None
         self._unused: Attestation | None = None
         self.identity: Identity | None = None
@@ -111,7 +118,9 @@ class Handshake:
         if self._verified is not None and self._verified[0] == untrusted:
             return self._verified[1]
         attestation = Attestation.decode(untrusted)
-        self.identity = verify_attestation(attestation, self._constraint)
+        self.identity = verify_attestation(
+            attestation, self._constraint, endorsements=read_endorsements(self._endorsements)
+        )
         self._check_pin(attestation)
         return attestation
 
@@ -141,7 +150,7 @@ class Handshake:
             raise AttestationError("the store has its old name but signs with another key")
 
     def _hello(self, attestation: Attestation) -> Steps[bool]:
-        """Say hello. False: with evidence that was outdated by the time it arrived; say it again."""
+        """Say hello. False: with evidence that another stream has outdated meanwhile; say it again."""
         state = self._state
         key = SigningKey(state.seed)
         keys = SessionKeys(self._randomness(SESSION_BYTES), self._randomness(KEY_BYTES), attestation.epoch)
@@ -160,14 +169,16 @@ class Handshake:
             if isinstance(error, ClientStale | EvidenceUnproven) and state.highest != shown:
                 return False
             raise error
-        self._accept_welcome(reply, keys, shown)
+        if not self._accept_welcome(reply, keys, shown):
+            return False
         before, state.session = state.session, keys
         yield Save(durable=False)
         if before is not None and before.epoch != keys.epoch:
             yield TellRestart()
         return True
 
-    def _accept_welcome(self, reply: Reply, keys: SessionKeys, shown: Checkpoint | None) -> None:
+    def _accept_welcome(self, reply: Reply, keys: SessionKeys, shown: Checkpoint | None) -> bool:
+        """False, and nothing is taken, where the welcome says nothing of the highest evidence (R-67)."""
         state = self._state
         pin = pin_of(state)
         if reply.outcome is not Outcome.WELCOME:
@@ -178,6 +189,10 @@ class Handshake:
                 verify_checkpoint(reply.checkpoint, pin.checkpoint_key)
             except EvidenceInvalid as error:
                 raise AttestationError("the enclave signs with another key than the one that it attests") from error
+        if state.highest != shown:
+            # The last session gave newer evidence while this hello was on its way. It may be of another fork than this
+            # enclave, which has not seen it, and a longer welcome would take its place.
+            return False
         if not pin.persistent and state.session is not None and state.session.epoch != keys.epoch:
             # Nothing of the last epoch is known here: all numbers start again.
             state.inbox_next = state.inbox_announced = 0
@@ -186,6 +201,7 @@ class Handshake:
                     stream.sequence = 0
         accept_welcome(state, reply)
         raise_highest(state, reply.checkpoint)
+        return True
 
 
 def _named(pin: Pin) -> str:

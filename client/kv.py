@@ -22,7 +22,8 @@ from client.kv_operations import (
 )
 from client.reply import MailFailed
 from client.sync import EnclaveClient
-from wire.kv import Delete, Get, Operation, Put, Result, Size, Usage, decode_results, encode_operations
+from wire.kv import Delete, Get, Operation, Put, Result, Size, Usage, encode_operations
+from wire.kv_results import decode_results
 
 _T = TypeVar("_T")
 _MISSING: Final[Any] = object()
@@ -172,12 +173,12 @@ class KeyValueClient(MutableMapping[str, bytes]):
 
     def update(self, entries: Any = (), /, **named: Value) -> None:
         """Write many entries, in as few mails as needed; each mail happens as a whole, the update as such does not."""
-        for mail in mails(puts(entries, named)):
+        for mail in mails(puts(entries, named), self._stores):
             self.execute(mail)
 
     def clear(self) -> None:
         """Remove every entry that is there now; a page and a mail at a time."""
-        for mail in mails(Delete(key) for key, _ in self.scan()):
+        for mail in mails((Delete(key) for key, _ in self.scan()), self._stores):
             self.execute(mail)
 
     def usage(self) -> Usage:
@@ -197,6 +198,11 @@ class KeyValueClient(MutableMapping[str, bytes]):
     def items(self) -> ItemsView[str, bytes]:
         """The entries in order of their keys, read by pages."""
         return _Items(self)
+
+    @property
+    def _stores(self) -> int:
+        """How many stores a long work is spread over."""
+        return 1
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of client {self.client.client_id[:16]}>"

@@ -22,7 +22,8 @@ from client.kv_operations import (
     value_of,
 )
 from client.reply import MailFailed
-from wire.kv import Delete, Get, Operation, Put, Result, Size, Usage, decode_results, encode_operations
+from wire.kv import Delete, Get, Operation, Put, Result, Size, Usage, encode_operations
+from wire.kv_results import decode_results
 
 _MISSING: Final[Any] = object()
 
@@ -109,13 +110,13 @@ class AsyncKeyValueClient:
 
     async def update(self, entries: Mapping[str, Value] | Iterable[tuple[str, Value]] = (), /, **named: Value) -> None:
         """Write many entries, in as few mails as needed; each mail happens as a whole, the update as such does not."""
-        for mail in mails(puts(entries, named)):
+        for mail in mails(puts(entries, named), self._stores):
             await self.execute(mail)
 
     async def clear(self) -> None:
         """Remove every entry that is there now; a page and a mail at a time."""
         keys = [key async for key, _ in self.scan()]
-        for mail in mails(Delete(key) for key in keys):
+        for mail in mails((Delete(key) for key in keys), self._stores):
             await self.execute(mail)
 
     async def usage(self) -> Usage:
@@ -125,6 +126,11 @@ class AsyncKeyValueClient:
     async def size(self) -> int:
         """How many entries there are."""
         return (await self.usage()).entries
+
+    @property
+    def _stores(self) -> int:
+        """How many stores a long work is spread over."""
+        return 1
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of client {self.client.client_id[:16]}>"

@@ -168,13 +168,13 @@ def puts(entries: Mapping[str, Value] | Iterable[tuple[str, Value]], named: Mapp
         yield Put(key, stored(value))
 
 
-def mails(operations: Iterable[Put | Delete]) -> Iterator[list[Operation]]:
-    """Split a long work into mails."""
+def mails(operations: Iterable[Put | Delete], stores: int = 1) -> Iterator[list[Operation]]:
+    """Split a long work into mails, or into what makes one mail for each of so many stores."""
     mail: list[Operation] = []
     size = 0
     for operation in operations:
         own = len(operation.key) + ENTRY_OVERHEAD_BYTES + (len(operation.value) if isinstance(operation, Put) else 0)
-        if mail and (len(mail) >= MAIL_OPERATIONS or size + own > MAIL_BYTES):
+        if mail and (len(mail) >= stores * MAIL_OPERATIONS or size + own > stores * MAIL_BYTES):
             yield mail
             mail, size = [], 0
         mail.append(operation)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 
 from client.constraint import Constraint
+from client.endorsements import NO_ENDORSEMENTS, EndorsementsFrom, read_endorsements
 from client.invite import Invite
 from client.session import Session
 from client.state import ClientState
@@ -22,12 +23,14 @@ def open_session(
     invite: str | None,
     delays: Sequence[float],
     padding: Padding,
+    endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
 ) -> tuple[Session, StateFile | None]:
     """The session, and the file that its state is to be saved in (None: nowhere).
 
     Raises :class:`InvalidInput`, :class:`StoreReplaced`, and what :class:`StateFile` raises.
     """
     parsed = Constraint.parse(constraint) if isinstance(constraint, str) else constraint
+    read_endorsements(endorsements)  # what is wrong with them is said before anything is made
     parsed_invite = None if invite is None else Invite.parse(invite)
     file = None
     if state is not None:
@@ -39,7 +42,7 @@ def open_session(
         client_state = ClientState.new(system_randomness) if saved is None else ClientState.decode(saved)
         if parsed_invite is not None:
             parsed_invite.accept(client_state)
-        return Session(client_state, parsed, delays=delays, padding=padding), file
+        return Session(client_state, parsed, delays=delays, padding=padding, endorsements=endorsements), file
     except BaseException:
         if file is not None:
             file.close()

@@ -24,6 +24,7 @@ from client.effects import Deliver, PollMail, Renew, Save, Steps, Wait
 from client.handshake import NO_ANSWER, ONLY_SAID, Handshake
 from client.reply import Receipt
 from client.state import ClientState, Pending, SessionKeys, Stream
+from wire.checkpoint import encode_evidence
 from wire.crypto import Randomness
 from wire.errors import (
     LimitExceeded,
@@ -122,8 +123,8 @@ class Recovery:
                 RequestKind.RECOVER,
                 mail.topic,
                 mail.sequence,
-                stream.evidence,
-                state.highest,
+                encode_evidence(stream.evidence),
+                encode_evidence(state.highest),
                 state.inbox_next,
                 pending.id,
             )

@@ -13,6 +13,7 @@ from client.acceptance import pin_of, take_inbox
 from client.constraint import Constraint
 from client.courier import Courier
 from client.effects import PollMail, Save, Steps, Wait
+from client.endorsements import NO_ENDORSEMENTS, EndorsementsFrom
 from client.handshake import Handshake
 from client.recovery import Settled
 from client.reply import Fate, InboxMail, MailFailed, Receipt, Reply, Resolved
@@ -49,9 +50,10 @@ class Session:
         delays: Sequence[float] = RETRY_DELAYS,
         randomness: Randomness = system_randomness,
         padding: Padding = padme,
+        endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
     ) -> None:
         self.state = state
-        self.handshake = Handshake(state, constraint, delays, randomness)
+        self.handshake = Handshake(state, constraint, delays, randomness, endorsements)
         self.receipt: Receipt | None = None
         self.stable = 0
         self._courier = Courier(state, self.handshake, delays, randomness, padding)

@@ -219,7 +219,7 @@ def _decode_stream(state: ClientState, store_id: bytes, fields: Any) -> None:
     if kept is not None:
         envelope, keys = expect(kept, bytes, list)
         session = _decode_keys(keys)
-        request = open_request(envelope, session.secret, store_id)
+        request = open_request(envelope, session.secret)
         if request.kind is RequestKind.RECOVER or (request.topic, request.sequence) != (topic, stream.sequence):
             raise Malformed("a pending mail that belongs to another place")
         stream.pending = Pending(request, envelope, session)

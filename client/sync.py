@@ -11,6 +11,7 @@ from typing import Self
 
 from client.comparison import compare
 from client.constraint import Constraint
+from client.endorsements import NO_ENDORSEMENTS, EndorsementsFrom
 from client.invite import Invite
 from client.knowledge import Knowledge, delays_until
 from client.opening import open_session
@@ -47,6 +48,7 @@ class EnclaveClient(Knowledge):
         state: str | PathLike[str] | None = None,
         state_key: bytes | None = None,
         invite: str | None = None,
+        endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
         on_restart: Callable[[], object] | None = None,
         timeout: float = 30.0,
         retry_delays: Sequence[float] = RETRY_DELAYS,
@@ -61,6 +63,8 @@ class EnclaveClient(Knowledge):
                 nothing holds the host to what it has said to an earlier client.
             state_key: 32 bytes to encrypt it with; without, a key is kept beside it.
             invite: somebody else's :meth:`invite`, to start from their evidence.
+            endorsements: what the TEE's vendor says of the platform, where the evidence does not carry it: the folder
+                that it is in, which is read again at each attestation, or the thing itself.
             on_restart: called after an operation that found the enclave restarted.
             timeout: seconds for one exchange with the host.
             retry_delays: seconds to wait between attempts to reach it.
@@ -73,7 +77,7 @@ class EnclaveClient(Knowledge):
             HostUnavailable, InvalidInput.
         """
         transport = HttpTransport(host, timeout) if isinstance(host, str) else host
-        session, file = open_session(constraint, state, state_key, invite, retry_delays, padding)
+        session, file = open_session(constraint, state, state_key, invite, retry_delays, padding, endorsements)
         client = cls(session, transport, file, on_restart)
         try:
             client._driver.operate(session.start())

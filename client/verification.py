@@ -11,7 +11,8 @@ import time
 from wire.attestation import Attestation
 from wire.constraint import Constraint
 from wire.identity import Identity
-from wire.tee.verify import NO_ENDORSEMENTS, Endorsements, verify_evidence
+from wire.tee.endorsements import NO_ENDORSEMENTS, Endorsements
+from wire.tee.verify import verify_evidence
 
 
 def verify_attestation(

@@ -20,10 +20,11 @@ class EnclaveChannel(Protocol):
         """The process that it runs in, if that is one of its own."""
         ...
 
-    def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
+    def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """Start it on a stored state; without a keyring on a new store, or on none. Once per channel.
 
-        ``records``: the newest one, then the whole window in order, the newest included.
+        ``records``: the newest one, then the whole window in order, the newest included. ``rotate``: encrypt from now
+        on under a new key.
 
         Raises:
             HostUnavailable: it ended, or could not be run at all.
@@ -47,6 +48,24 @@ class EnclaveChannel(Protocol):
         """Answer a ProofWanted.
 
         Raises :class:`wire.errors.ProofInvalid` where the enclave does not accept it; else as :meth:`deliver`.
+        """
+        ...
+
+    def attest(self) -> bytes:
+        """The attestation document with new evidence. Raises :class:`TeeUnavailable`; else as :meth:`deliver`."""
+        ...
+
+    def invite(self) -> bytes:
+        """Begin to hand the store over: the message for the successor.
+
+        Raises :class:`InvalidInput` for an enclave that hands it to nobody; else as :meth:`deliver`.
+        """
+        ...
+
+    def hand_over(self, request: bytes, endorsements: bytes) -> bytes:
+        """Answer the successor: the package for it, after which this enclave has ended.
+
+        Raises what the enclave refuses the successor for, and goes on (:mod:`pmap.handover`); else as :meth:`deliver`.
         """
         ...
 

@@ -21,7 +21,32 @@ from wire.boundary import Delivery, Incoming
 from wire.errors import HostUnavailable, Malformed, ProofInvalid
 from wire.frames import encode_frame, read_effect
 from wire.limits import RECORDS_PER_READ_BYTES
-from wire.messages import Command, Deliver, Delivered, Effect, End, Learn, Learned, Ready, Records, Refused, Start, Stop
+from wire.messages import (
+    Attest,
+    Attested,
+    Command,
+    Declined,
+    Deliver,
+    Delivered,
+    Effect,
+    End,
+    HandedOver,
+    HandOver,
+    Invite,
+    Invited,
+    Learn,
+    Learned,
+    Ready,
+    Receive,
+    Received,
+    Records,
+    Refused,
+    Requested,
+    Start,
+    Stop,
+    TakeOver,
+)
+from wire.tee.choice import TeeChoice
 
 _PIPE_BYTES: Final = 1024 * 1024
 """How much a pipe should hold, so that a batch passes with few switches; the system may grant less."""
@@ -70,10 +95,10 @@ class EnclaveProcess:
         """See :class:`host_store.channel.EnclaveChannel`."""
         return self._process.pid
 
-    def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
+    def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """Hand over keyring and records; see :class:`host_store.channel.EnclaveChannel`."""
         try:
-            self._say(Start(keyring))
+            self._say(Start(keyring, rotate))
             if keyring is not None:
                 for portion in _portions(records):
                     self._say(Records(portion))
@@ -99,6 +124,26 @@ class EnclaveProcess:
         refused = _expect(Learned, self._hear()).refused
         if refused is not None:
             raise ProofInvalid(refused)
+
+    def attest(self) -> bytes:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        return self._or_declined(Attest(), Attested).attestation
+
+    def invite(self) -> bytes:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        return self._or_declined(Invite(), Invited).invitation
+
+    def hand_over(self, request: bytes, endorsements: bytes) -> bytes:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        return self._or_declined(HandOver(request, endorsements), HandedOver).package
+
+    def take_over(self, invitation: bytes, endorsements: bytes) -> bytes:
+        """Instead of :meth:`start`: the request for the predecessor. Raises what the enclave refuses it for."""
+        return self._or_refused(TakeOver(invitation, endorsements), Requested).request
+
+    def receive(self, package: bytes) -> bytes:
+        """After :meth:`take_over`: the keyring, sealed for this enclave; it ends. Raises what it refuses it for."""
+        return self._or_refused(Receive(package), Received).keyring
 
     def check(self) -> None:
         """See :class:`host_store.channel.EnclaveChannel`."""
@@ -126,6 +171,21 @@ class EnclaveProcess:
         self._on_end()
 
     # --- frames ---
+
+    def _or_declined(self, command: Command, kind: type[_Kind]) -> _Kind:
+        self._ask(command)
+        effect = self._hear()
+        if isinstance(effect, Declined):
+            raise effect.error()
+        return _expect(kind, effect)
+
+    def _or_refused(self, command: Command, kind: type[_Kind]) -> _Kind:
+        with suppress(BrokenPipeError):  # it ended early; what it said before is there to be read
+            self._say(command)
+        effect = self._hear()
+        if isinstance(effect, Refused):
+            raise effect.error()
+        return _expect(kind, effect)
 
     def _ask(self, command: Command) -> None:
         try:
@@ -178,12 +238,11 @@ def _expect(kind: type[_Kind], effect: Effect) -> _Kind:
     return effect
 
 
-def enclave_command(spec: str, simulated_key: Path | None) -> list[str]:
-    """The command that runs the enclave ``MODULE:CLASS`` with this interpreter."""
-    command = [sys.executable, "-m", "pmap"]
-    if simulated_key is not None:
-        command += ["--simulated-key", str(simulated_key)]
-    return [*command, "--", spec]
+def enclave_command(spec: str, tee: TeeChoice | Path | None) -> list[str]:
+    """The command that runs the enclave ``MODULE:CLASS`` with this interpreter; ``tee``: where, a path standing for the
+    simulated TEE with this key file."""
+    choice = tee if isinstance(tee, TeeChoice) else TeeChoice(simulated_key=tee)
+    return [sys.executable, "-m", "pmap", *choice.arguments(), "--", spec]
 
 
 def _portions(records: Iterable[bytes]) -> Iterator[list[bytes]]:

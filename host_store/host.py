@@ -8,7 +8,7 @@ any thread.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from host_store.channel import ChannelFactory, EnclaveChannel
 from host_store.enclave_process import EnclaveProcess, enclave_command
-from host_store.intake import Intake, Promise
+from host_store.intake import Intake, Item, Promise
 from host_store.store import Store
 from host_store.stores.url import StoreUrl, open_store
 from host_store.supervisor import State, Supervisor
@@ -25,6 +25,7 @@ from wire.boundary import Incoming, IncomingKind
 from wire.errors import InvalidInput, Malformed, PmapError, StoreMissing
 from wire.mail import SESSION_BYTES
 from wire.merkle import prove_consistency
+from wire.tee.choice import TeeChoice
 
 DRAIN_SECONDS: Final = 30.0
 """How long :meth:`EnclaveHost.close` waits for what is on its way before it kills the enclave."""
@@ -71,6 +72,9 @@ class EnclaveHost:
         *,
         in_process: bool = False,
         simulated_key: str | Path | None = None,
+        tee: TeeChoice | None = None,
+        enclave_command: Sequence[str] | None = None,
+        rotate: bool = False,
         import_from: str | Path | None = None,
         create: bool = True,
     ) -> EnclaveHost:
@@ -83,6 +87,10 @@ class EnclaveHost:
             in_process: run the enclave in this process, not in one of its own.
             simulated_key: the simulated TEE's key file; by default beside the store's folder: ``state/`` has
                 ``state.key``. Made if the store is new.
+            tee: the TEE to run in, in the place of ``simulated_key``.
+            enclave_command: the program that runs the enclave, such as Gramine's loader, in the place of all that says
+                how: what it runs, and where, stands in what that program measures.
+            rotate: encrypt a stored state from now on under a new generation of its key.
             import_from: a folder to look for the enclave's module in, before all others. A class is looked for where
                 it came from, a name also in the current folder.
             create: whether to make a new store where there is none.
@@ -90,22 +98,28 @@ class EnclaveHost:
         Raises:
             InvalidInput: no such enclave, settings that make no sense, a path that cannot be a store.
             StoreMissing, StoreLocked, StoreUnavailable: as :func:`host_store.stores.url.open_store`.
-            WrongKey, CorruptedStore, UnsupportedVersion: what the enclave says of its store.
+            WrongKey, CorruptedStore, UnsupportedVersion, DowngradeRefused, RollbackDetected, ForkDetected,
+                StoreHandedOver: what the enclave says of its store.
+            TeeUnavailable: the TEE gives no key or evidence.
             HostUnavailable: the enclave process could not be run, or ended.
         """
         url = StoreUrl.parse(store) if isinstance(store, str | Path) else None
-        if simulated_key is None and store is not None:
+        if tee is not None or enclave_command is not None:
+            if simulated_key is not None or (tee is not None and enclave_command is not None):
+                raise InvalidInput("name one of these: simulated_key, tee, enclave_command")
+        elif simulated_key is None and store is not None:
             if url is None or url.path is None:
                 raise InvalidInput("with such a store, name the simulated TEE's key file: simulated_key=...")
             simulated_key = _default_key_file(url.path)
-        key_file = None if simulated_key is None else Path(simulated_key).absolute()
-        open_channel = _channel_factory(enclave, key_file, in_process, import_from)
+        if tee is None:
+            tee = TeeChoice(simulated_key=None if simulated_key is None else Path(simulated_key).absolute())
+        open_channel = _channel_factory(enclave, enclave_command or tee, in_process, import_from)
         opened = open_store(store, create=create) if isinstance(store, str | Path) else store
         try:
             if not create and opened is not None and opened.keyring() is None:
                 raise StoreMissing(f"the store {store} is empty")
             intake = Intake()
-            supervisor = Supervisor(open_channel, opened, intake)
+            supervisor = Supervisor(open_channel, opened, intake, rotate=rotate)
             supervisor.start()
         except BaseException:
             if opened is not None and opened is not store:
@@ -133,9 +147,10 @@ class EnclaveHost:
         self._intake.put(Incoming(IncomingKind.MAIL, envelope), future)
         return future
 
-    def deliver_to(self, envelope: bytes, promise: Promise) -> None:
-        """As :meth:`deliver`, for callers with a promise of their own."""
-        self._intake.put(Incoming(IncomingKind.MAIL, envelope), promise)
+    def deliver_all(self, mails: Iterable[tuple[bytes, Promise]]) -> None:
+        """As :meth:`deliver`, of several mails at once, for callers with promises of their own. Raises nothing: what
+        :meth:`deliver` raises at once is a promise's error here."""
+        self._intake.put_all([Item(Incoming(IncomingKind.MAIL, mail), promise) for mail, promise in mails])
 
     def call(self, data: bytes) -> Future[bytes | None]:
         """Call the enclave's ``receive_from_host``. Errors as of :meth:`deliver`, and HandlerFailed."""
@@ -192,12 +207,30 @@ class EnclaveHost:
             failure="" if supervisor.failure is None else str(supervisor.failure),
         )
 
-    def restart(self) -> None:
-        """Finish what is on its way, then start the enclave anew from the store, in a new epoch.
+    def restart(self, *, rotate: bool = False) -> None:
+        """Finish what is on its way, then start the enclave anew from the store, in a new epoch; ``rotate``: with a new
+        key for its records.
 
         Raises what keeps it from running.
         """
-        self._supervisor.restart()
+        self._supervisor.restart(rotate=rotate)
+
+    # --- hand-over ---
+
+    def invite(self) -> bytes:
+        """Begin to hand the store over: the message for the successor.
+
+        Raises :class:`InvalidInput` for an enclave that hands its store to nobody, and :class:`HostUnavailable`.
+        """
+        return self._supervisor.ask(lambda channel: channel.invite())
+
+    def hand_over(self, request: bytes, endorsements: bytes) -> bytes:
+        """Answer the successor: the package for it. This host then serves no more, and fails with StoreHandedOver.
+
+        Raises :class:`AttestationError` (each reason its own class), :class:`InvalidInput`, :class:`LimitExceeded`:
+        refused, and this host goes on. :class:`HostUnavailable`.
+        """
+        return self._supervisor.hand_over(request, endorsements)
 
     def close(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Take no more mail in, finish what was taken, end the enclave, close a store that was opened by path."""
@@ -223,16 +256,21 @@ def _default_key_file(store: Path) -> Path:
 
 
 def _channel_factory(
-    enclave: str | type, key_file: Path | None, in_process: bool, import_from: str | Path | None
+    enclave: str | type, how: TeeChoice | Sequence[str], in_process: bool, import_from: str | Path | None
 ) -> ChannelFactory:
+    """``how``: the TEE, or the whole command."""
+    if not isinstance(how, TeeChoice):
+        if in_process:
+            raise InvalidInput("an enclave that a command runs does not run in this process")
+        return lambda on_end: EnclaveProcess(how, on_end)
     if in_process:
-        return _in_process_factory(enclave, key_file, import_from)
+        return _in_process_factory(enclave, how, import_from)
     if isinstance(enclave, str):
         spec, folder = enclave, None if import_from is None else Path(import_from).absolute()
     else:
         spec = _spec_of(enclave)
         folder = _module_root(enclave) if import_from is None else Path(import_from).absolute()
-    command = enclave_command(spec, key_file)
+    command = enclave_command(spec, how)
 
     def run(on_end: Callable[[], None]) -> EnclaveChannel:
         return EnclaveProcess(command, on_end, import_from=folder)
@@ -240,7 +278,7 @@ def _channel_factory(
     return run
 
 
-def _in_process_factory(enclave: str | type, key_file: Path | None, import_from: str | Path | None) -> ChannelFactory:
+def _in_process_factory(enclave: str | type, tee: TeeChoice, import_from: str | Path | None) -> ChannelFactory:
     # Only hosts that ask for it get the enclave's code into their process.
     from host_store.in_process.channel import InProcessChannel
 
@@ -249,7 +287,7 @@ def _in_process_factory(enclave: str | type, key_file: Path | None, import_from:
             sys.path.insert(0, folder)
 
     def make(on_end: Callable[[], None]) -> EnclaveChannel:
-        return InProcessChannel(enclave, key_file)
+        return InProcessChannel(enclave, tee)
 
     return make
 

@@ -75,19 +75,36 @@ class Intake:
             HostUnavailable: too much waits already, or the intake is closed.
             PmapError: what :meth:`refuse` was given.
         """
-        size = len(incoming.data)
+        item = Item(incoming, promise)
+        with self._changed:
+            self._put(item)
+            self._changed.notify()
+
+    def put_all(self, items: list[Item]) -> None:
+        """Add items at once, so that whoever takes them is woken once. What :meth:`put` raises is an item's error."""
+        refused: list[tuple[Item, PmapError]] = []
+        with self._changed:
+            for item in items:
+                try:
+                    self._put(item)
+                except PmapError as error:
+                    refused.append((item, error))
+            self._changed.notify()
+        for item, reason in refused:
+            item.promise.set_exception(reason)
+
+    def _put(self, item: Item) -> None:
+        size = len(item.incoming.data)
         if size > MAX_ENVELOPE_BYTES:
             raise MailTooLarge(f"a mail of {size} bytes; at most {MAX_ENVELOPE_BYTES} are allowed")
-        with self._changed:
-            if self._closed:
-                raise HostUnavailable("the host is closing: nothing was done")
-            if self._refusal is not None:
-                raise again(self._refusal)
-            if len(self._items) >= MAX_WAITING_MAILS or self._bytes + size > MAX_WAITING_BYTES:
-                raise HostUnavailable("the host is busy, too many mails wait already: nothing was done, try again")
-            self._bytes += size
-            self._items.append(Item(incoming, promise))
-            self._changed.notify()
+        if self._closed:
+            raise HostUnavailable("the host is closing: nothing was done")
+        if self._refusal is not None:
+            raise again(self._refusal)
+        if len(self._items) >= MAX_WAITING_MAILS or self._bytes + size > MAX_WAITING_BYTES:
+            raise HostUnavailable("the host is busy, too many mails wait already: nothing was done, try again")
+        self._bytes += size
+        self._items.append(item)
 
     def put_back(self, item: Item) -> None:
         """Let an item that was taken go again, before all others. Always possible."""

@@ -82,7 +82,7 @@ class LmdbEnvironment:
 
         Raises :class:`StoreError`.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         with self._mapping:
             environment, tables = self._current()
             try:
@@ -108,7 +108,7 @@ class LmdbEnvironment:
             StoreUnavailable: it did not take place, or nobody can know yet; the text says which.
             StoreError: closed, forked, or found corrupted.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         with self._writing:
             while True:
                 environment, tables = self._current()
@@ -122,6 +122,22 @@ class LmdbEnvironment:
                 except lmdb.Error as error:
                     self._settle(error, landed)
                     return
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, in the process that opened it."""
+        return not self._closed and os.getpid() == self._pid
+
+    def refuse_misuse(self) -> None:
+        """Raises :class:`StoreError`: it was closed, or this process was forked from the one that opened it."""
+        # Before any lock is asked for: in a forked child it may be held by a thread that does not exist there.
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"the store {self._folder} belongs to process {self._pid}, which this one was forked from: "
+                "open a store after forking, not before"
+            )
+        if self._closed:
+            raise StoreError(f"the store {self._folder} was closed")
 
     def page_bytes_used(self) -> int:
         """Bytes of all pages in use: meta pages, the main table, the sub-databases. Raises :class:`StoreError`."""
@@ -138,16 +154,6 @@ class LmdbEnvironment:
         with self._writing:
             self._closed = True
             self._discard()
-
-    def _refuse_misuse(self) -> None:
-        # Before any lock is asked for: in a forked child it may be held by a thread that does not exist there.
-        if os.getpid() != self._pid:
-            raise StoreError(
-                f"the store {self._folder} belongs to process {self._pid}, which this one was forked from: "
-                "open a store after forking, not before"
-            )
-        if self._closed:
-            raise StoreError(f"the store {self._folder} was closed")
 
     def _current(self) -> tuple[lmdb.Environment, list[Table]]:
         opened = self._opened

@@ -1,7 +1,6 @@
-"""The default store: one folder on the host's disk, kept by LMDB.
+"""The default store: one folder on the host's disk, kept by LMDB behind a journal.
 
-An append is one write transaction: one ``fdatasync`` and one synchronous write of LMDB's meta page. Nothing of the
-tables (:mod:`host_store.lmdb_tables`) is remembered between calls, so there is nothing to put right after a failed one.
+An append is durable with one write to the journal; groups of them move on to LMDB (:mod:`host_store.lmdb_commits`).
 """
 
 from __future__ import annotations
@@ -11,32 +10,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from host_store.journal import JOURNAL_FILE
+from host_store.lmdb_commits import LmdbCommits, holds_group, write_group
 from host_store.lmdb_environment import INITIAL_MAP_BYTES, LmdbEnvironment, create_environment
+from host_store.lmdb_history import History
 from host_store.lmdb_tables import (
     KEYRING_KEY,
     LAYOUT,
+    LEAVES,
     META,
-    OUTBOX,
-    PLACES,
+    NODES,
     RECORDS,
     TABLES,
-    OutboxChange,
     check_window,
-    claim_number,
-    delete_records_below,
-    holds_record,
-    place_key,
-    put_record,
+    count_outbox,
     read_head,
-    read_node,
     read_outbox,
+    read_outbox_item,
     record_key,
-    store_completed_nodes,
 )
-from host_store.store import ADDRESS_BYTES, LEAF_BYTES, Head, OutboxItem, StoreStats
+from host_store.pending import NO_LEAF, Commit, Pending, check_place
+from host_store.store import ADDRESS_BYTES, Head, OutboxItem, StoreStats
 from host_store.store_folder import StoreFolder
 from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, StoreExists, StoreMissing, StoreUnavailable
-from wire.limits import MAX_KEYRING_BYTES, MAX_RECORD_BYTES, MAX_TREE_SIZE, RECORDS_PER_READ_BYTES
+from wire.limits import MAX_KEYRING_BYTES, MAX_TREE_SIZE, RECORDS_PER_READ_BYTES
 
 if TYPE_CHECKING:
     from host_store.lmdb_environment import Table, Transaction
@@ -48,6 +45,7 @@ class LmdbStore:
     def __init__(self, folder: StoreFolder, environment: LmdbEnvironment) -> None:
         self._folder = folder
         self._environment = environment
+        self._commits = LmdbCommits(folder, environment)
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True, initial_map_bytes: int = INITIAL_MAP_BYTES) -> LmdbStore:
@@ -56,7 +54,7 @@ class LmdbStore:
         Raises:
             StoreMissing: there is none, and ``create`` is not set.
             StoreLocked: another process, or this one, has it open.
-            CorruptedStore: the data file is cut off, overwritten, or contradicts itself.
+            CorruptedStore: the data file or the journal is cut off, overwritten, missing, or contradicts the other.
             UnsupportedVersion: written in another format.
             StoreUnavailable: permissions, a read-only or full disk, an I/O error.
             InvalidInput: the path is a file, or a folder of other things.
@@ -66,13 +64,19 @@ class LmdbStore:
             if create and not folder.data_file.exists():
                 folder.make_data_file(lambda aside: create_environment(aside, TABLES, LAYOUT))
             environment = LmdbEnvironment(folder.path, TABLES, LAYOUT, check_window, map_bytes=initial_map_bytes)
+            try:
+                return cls(folder, environment)
+            except BaseException:
+                environment.close()
+                raise
         except BaseException:
             folder.release()
             raise
-        return cls(folder, environment)
 
     def close(self) -> None:
-        """Close the environment and let go of the folder; again is fine."""
+        """Move everything to LMDB, close it, and let go of the folder; again is fine."""
+        if self._environment.usable:
+            self._commits.close()
         self._environment.close()
         self._folder.release()
 
@@ -95,19 +99,19 @@ class LmdbStore:
     def create(self, keyring: bytes, record: bytes, leaf: bytes) -> None:
         """Store the first keyring with record 1."""
         _check_keyring(keyring)
-        _check_record(record, leaf)
+        first = Pending.none(Head(0, 1), NO_LEAF).with_next(Commit.checked(1, record, leaf, 0, (), ()))
 
         def change(transaction: Transaction, tables: Sequence[Table]) -> None:
             if transaction.get(KEYRING_KEY, db=tables[META]) is not None or read_head(transaction, tables).n:
                 raise StoreExists(f"a store was created in {self._folder.path} before")
             transaction.put(KEYRING_KEY, keyring, db=tables[META])
-            claim_number(transaction, tables, 1, record, leaf)
-            put_record(transaction, tables, 1, record)
+            write_group(transaction, tables, first)
 
         def landed(transaction: Transaction, tables: Sequence[Table]) -> bool:
-            return _holds_keyring(transaction, tables, keyring) and holds_record(transaction, tables, 1, record, leaf)
+            return _holds_keyring(transaction, tables, keyring) and holds_group(transaction, tables, first)
 
-        self._environment.update(change, landed)
+        with self._commits.changing():
+            self._environment.update(change, landed)
 
     def replace_keyring(self, keyring: bytes) -> None:
         """Put another keyring in the place of the stored one."""
@@ -118,14 +122,15 @@ class LmdbStore:
                 raise StoreMissing(f"{self._folder.path} has no keyring to replace: create a store first")
             transaction.put(KEYRING_KEY, keyring, db=tables[META])
 
-        self._environment.update(change, lambda transaction, tables: _holds_keyring(transaction, tables, keyring))
+        with self._commits.changing():
+            self._environment.update(change, lambda transaction, tables: _holds_keyring(transaction, tables, keyring))
 
     # --- records and history ---
 
     def head(self) -> Head:
         """Which records are kept."""
-        with self._environment.view() as (transaction, tables):
-            return read_head(transaction, tables)
+        with self._commits.view() as (_transaction, _tables, pending):
+            return pending.head
 
     def append(
         self,
@@ -138,25 +143,7 @@ class LmdbStore:
         drops: Sequence[tuple[int, int]] = (),
     ) -> None:
         """One durable transaction: record, leaf hash, trim, outbox; fenced by n."""
-        if not 1 <= n <= MAX_TREE_SIZE or not 0 <= trim <= n:
-            raise InvalidInput(f"record {n} with a trim to {trim}: records count from 1, and a trim spares the new one")
-        _check_record(record, leaf)
-        outbox_change = OutboxChange(n, outbox, drops) if outbox or drops else None
-
-        def change(transaction: Transaction, tables: Sequence[Table]) -> None:
-            if not claim_number(transaction, tables, n, record, leaf):
-                return
-            # Deletions before writes: a transaction must not delete what it wrote (LmdbEnvironment.update).
-            delete_records_below(transaction, tables, trim)
-            if outbox_change is not None:
-                outbox_change.apply(transaction, tables)
-            put_record(transaction, tables, n, record)
-            store_completed_nodes(transaction, tables, n)
-
-        def landed(transaction: Transaction, tables: Sequence[Table]) -> bool:
-            return holds_record(transaction, tables, n, record, leaf)
-
-        self._environment.update(change, landed)
+        self._commits.append(Commit.checked(n, record, leaf, trim, outbox, drops))
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Records ``start..stop-1`` in order."""
@@ -170,10 +157,11 @@ class LmdbStore:
             # In portions: no transaction stays open while the caller works, and each is opened for many records.
             records: list[bytes] = []
             size = 0
-            with self._environment.view() as (transaction, tables):
+            with self._commits.view() as (transaction, tables, pending):
                 while n < stop and size < RECORDS_PER_READ_BYTES:
-                    record = transaction.get(record_key(n), db=tables[RECORDS])
-                    if record is None:
+                    commit = pending.commit(n)
+                    record = transaction.get(record_key(n), db=tables[RECORDS]) if commit is None else commit.record
+                    if record is None or n < pending.first:
                         raise CorruptedStore(f"record {n} is not in the store {self._folder.path}")
                     records.append(bytes(record))
                     size += len(record)
@@ -181,12 +169,13 @@ class LmdbStore:
             yield from records
 
     def node(self, level: int, index: int) -> bytes:
-        """Root of a complete subtree: at most 128 reads and 127 hashes."""
-        with self._environment.view() as (transaction, tables):
-            leaves = read_head(transaction, tables).n
+        """Root of a complete subtree: at most 128 nodes to read and 127 hashes; twice that for the very newest."""
+        with self._commits.view() as (transaction, tables, pending):
+            leaves = pending.n
             if not 0 <= level <= leaves.bit_length() or not 0 <= index < leaves >> level:
                 raise InvalidInput(f"a tree of {leaves} leaves has no complete subtree {index} at level {level}")
-            return read_node(transaction, tables, level, index)
+            recent = [commit.leaf for commit in pending.commits]
+            return History(transaction, tables[LEAVES], tables[NODES], pending.base.n, recent).node(level, index)
 
     # --- outbox ---
 
@@ -194,46 +183,41 @@ class LmdbStore:
         """What waits for one session, oldest first."""
         if len(address) != ADDRESS_BYTES:
             raise InvalidInput(f"an address of {len(address)} bytes; it has {ADDRESS_BYTES}")
-        with self._environment.view() as (transaction, tables):
-            return read_outbox(transaction, tables, address, limit)
+        with self._commits.view() as (transaction, tables, pending):
+            return read_outbox(transaction, tables, pending, address, limit)
 
     def outbox_item(self, n: int, index: int) -> OutboxItem | None:
         """One waiting item by its place; None if it is not there (any more)."""
-        place = place_key(n, index)
-        with self._environment.view() as (transaction, tables):
-            view = transaction.get(place, db=tables[PLACES])
-            if view is None:
-                return None
-            address = bytes(view)
-            message = transaction.get(address + place, db=tables[OUTBOX])
-            if message is None:
-                raise CorruptedStore(f"the outbox of {self._folder.path} lacks item {index} of commit {n}")
-            return OutboxItem(n, index, address, bytes(message))
+        check_place(n, index)
+        with self._commits.view() as (transaction, tables, pending):
+            return read_outbox_item(transaction, tables, pending, n, index)
 
     # --- for people ---
 
+    def flush(self) -> None:
+        """Move to the data file what stands in the journal alone, equally durable. Raises :class:`StoreError`."""
+        self._commits.flush()
+
     def stats(self) -> StoreStats:
         """How large the store is. Raises :class:`wire.errors.StoreError`."""
-        with self._environment.view() as (transaction, tables):
-            head = read_head(transaction, tables)
-            waiting = transaction.stat(tables[PLACES])["entries"]
-        try:
-            file_bytes = self._folder.data_file.stat().st_size
-        except OSError as error:
-            raise StoreUnavailable(f"cannot look at {self._folder.data_file}: {error.strerror}") from error
-        return StoreStats(file_bytes, self._environment.page_bytes_used(), head.n - head.first + 1, waiting)
+        with self._commits.view() as (transaction, tables, pending):
+            head = pending.head
+            waiting = count_outbox(transaction, tables, pending)
+        file_bytes = 0
+        for path in (self._folder.data_file, self._folder.path / JOURNAL_FILE):
+            try:
+                file_bytes += path.stat().st_size
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise StoreUnavailable(f"cannot look at {path}: {error.strerror}") from error
+        used_bytes = self._environment.page_bytes_used() + self._commits.journal_bytes
+        return StoreStats(file_bytes, used_bytes, head.n - head.first + 1, waiting)
 
 
 def _check_keyring(keyring: bytes) -> None:
     if len(keyring) > MAX_KEYRING_BYTES:
         raise LimitExceeded(f"a keyring of {len(keyring)} bytes; the most is {MAX_KEYRING_BYTES}")
-
-
-def _check_record(record: bytes, leaf: bytes) -> None:
-    if len(leaf) != LEAF_BYTES:
-        raise InvalidInput(f"a leaf hash of {len(leaf)} bytes; it has {LEAF_BYTES}")
-    if len(record) > MAX_RECORD_BYTES:
-        raise LimitExceeded(f"a record of {len(record)} bytes; the most is {MAX_RECORD_BYTES}")
 
 
 def _holds_keyring(transaction: Transaction, tables: Sequence[Table], keyring: bytes) -> bool:

@@ -7,11 +7,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import uvicorn
 
 from host_store.host import EnclaveHost
+from host_store.mail_protocol import MailProtocol
+from host_store.mail_slot import MailSlot
 from host_store.web import REQUEST_SECONDS, create_app
 from wire.errors import InvalidInput
 
@@ -31,11 +34,12 @@ class WebServer:
         Raises :class:`InvalidInput`: no address, or one that cannot be bound.
         """
         self._socket = _bind(listen)
-        app = create_app(host, request_seconds=request_seconds)
+        slot = MailSlot(host, request_seconds)
+        app = create_app(host, request_seconds=request_seconds, slot=slot)
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=partial(MailProtocol, slot),  # type: ignore[arg-type]  # it is called, no more
             ws="none",
             lifespan="off",
             log_config=None,

@@ -4,6 +4,7 @@
 
     store/
     ├── data.mdb     the environment; appears complete, by a rename
+    ├── journal      commits that LMDB does not have yet, unless the store was closed in order
     ├── lock.mdb     LMDB's own readers' table; worthless without a process
     ├── host.lock    ours: whoever holds a flock on it owns the store; names the owner for people
     └── creating/    a store in the making; left over from a crash, it is thrown away
@@ -26,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from wire.errors import InvalidInput, StoreLocked, StoreMissing, StoreUnavailable
+from wire.errors import InvalidInput, StoreFenced, StoreLocked, StoreMissing, StoreUnavailable
 
 DATA_FILE: Final = "data.mdb"
 _LOCK_FILE: Final = "host.lock"
@@ -40,6 +41,7 @@ class StoreFolder:
 
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
+        self._note = os.pread(lock_fd, _OWNER_NOTE_BYTES, 0)
         self._lock_fd: int | None = lock_fd
         _held.add(self)
 
@@ -79,6 +81,20 @@ class StoreFolder:
                 sync(self.path)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
+
+    def check_owner(self) -> None:
+        """For file systems whose locks do not work: whoever comes next leaves another name in the lock file.
+
+        Raises :class:`StoreFenced`, :class:`StoreUnavailable`.
+        """
+        if self._lock_fd is None:
+            return
+        try:  # twice for each commit: as little as can be
+            note = os.pread(self._lock_fd, _OWNER_NOTE_BYTES, 0)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot read the lock file of {self.path}: {error.strerror}") from error
+        if note != self._note:
+            raise StoreFenced(f"the store {self.path} was taken over by another process: is its lock file respected?")
 
     def release(self) -> None:
         """Let others have the folder."""
@@ -160,7 +176,7 @@ def _lock(path: Path) -> int:
             if _is_still(fd, lock_path):
                 with suppress(OSError):  # the note is for people; a full disk must not keep a store from opening
                     os.ftruncate(fd, 0)
-                    os.pwrite(fd, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+                    os.pwrite(fd, f"{os.getpid()} {socket.gethostname()} {os.urandom(8).hex()}\n".encode(), 0)
                 return fd
         except BlockingIOError as error:
             note = os.pread(fd, _OWNER_NOTE_BYTES, 0)
@@ -180,7 +196,7 @@ def _is_still(fd: int, path: Path) -> bool:
 
 
 def _owner_sentence(path: Path, untrusted_note: bytes) -> str:
-    pid, _, host = untrusted_note.decode("ascii", "replace").strip().partition(" ")
+    pid, host, *_random = [*untrusted_note.decode("ascii", "replace").split(" "), "", ""]
     if pid == str(os.getpid()) and host == socket.gethostname():
         return f"the store {path} is open in this process already: close it first, or use that one"
     owner = f"process {pid} on {host!r}" if pid.isdecimal() else "another process"

@@ -12,13 +12,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from host_store.channel import ChannelFactory, EnclaveChannel
-from host_store.intake import Intake, Item
+from host_store.handed_over import check_not_handed_over
+from host_store.intake import Intake, Item, again
 from host_store.store import Head, Store
 from host_store.writer import Batch, Writer
 from wire.attestation import Attestation
@@ -29,6 +32,7 @@ from wire.errors import (
     Malformed,
     PmapError,
     ProofInvalid,
+    StoreHandedOver,
     StoreUnavailable,
 )
 from wire.messages import Ready
@@ -44,7 +48,10 @@ LASTING_SECONDS: Final = 10.0
 """An incarnation that lived this long is no part of a row of failures."""
 KILL_SECONDS: Final = 5.0
 """How long the end of a killed enclave is waited for. In this process a handler that hangs cannot be killed."""
+EVIDENCE_SECONDS: Final = 3600.0
+"""How old evidence may be before another client gets new one: a Nitro document holds for about three hours."""
 _LOOK_SECONDS: Final = 0.1
+_Answer = TypeVar("_Answer")
 
 
 class State(Enum):
@@ -59,7 +66,10 @@ class State(Enum):
 class Supervisor:
     """Owns the channel. :meth:`start` first, :meth:`stop` last."""
 
-    def __init__(self, open_channel: ChannelFactory, store: Store | None, intake: Intake) -> None:
+    def __init__(
+        self, open_channel: ChannelFactory, store: Store | None, intake: Intake, *, rotate: bool = False
+    ) -> None:
+        """``rotate``: begin the first incarnation, if it finds a store, with a new key."""
         self._open_channel = open_channel
         self._store = store
         self._intake = intake
@@ -70,7 +80,11 @@ class Supervisor:
         self._closing = threading.Event()
         self._one_restart = threading.Lock()
         self._wanted: threading.Event | None = None  # somebody asked for a new epoch, and waits
+        self._rotate = rotate
+        self._questions: deque[tuple[Callable[[EnclaveChannel], Any], Future[Any]]] = deque()
+        self._evidence_at = 0.0
         self._thread = threading.Thread(target=self._run, name="enclave", daemon=True)
+        self._left = False  # the store is the successor's
         self._failures = 0
         self._started = 0.0
         self.state = State.RESTARTING
@@ -100,7 +114,16 @@ class Supervisor:
         """The running incarnation's attestation, encoded. Raises :class:`PmapError` while there is none."""
         if self.state is not State.RUNNING:
             raise HostUnavailable(f"the enclave is not running: {self.failure or self.state.value}")
+        if time.monotonic() - self._evidence_at > EVIDENCE_SECONDS:
+            self._evidence_at = time.monotonic()  # if it fails, it is not tried again for every client that comes
+            try:
+                self.ask(self._renew_evidence)
+            except PmapError as error:
+                _log.warning("the enclave makes no new evidence: %s", error)
         return self._document
+
+    def _renew_evidence(self, channel: EnclaveChannel) -> None:
+        self._document = channel.attest()
 
     def start(self) -> None:
         """Start the first incarnation and the thread. Raises as :meth:`EnclaveChannel.start` and the store do."""
@@ -111,9 +134,27 @@ class Supervisor:
             raise
         self._thread.start()
 
-    def restart(self) -> None:
-        """Finish what is on its way, then begin a new epoch from the store. Raises what kept it from running."""
+    def ask(self, question: Callable[[EnclaveChannel], _Answer]) -> _Answer:
+        """Put a question to the running enclave, between two batches, when all that it did is durable.
+
+        Raises what the question raises, and :class:`HostUnavailable` where nobody can be asked.
+        """
+        future: Future[_Answer] = Future()
+        self._questions.append((question, future))
+        self._intake.interrupt()
+        while self._thread.is_alive():
+            with suppress(TimeoutError):
+                return future.result(_LOOK_SECONDS)
+        self._leave_unanswered()
+        return future.result(0)
+
+    def restart(self, *, rotate: bool = False) -> None:
+        """Finish what is on its way, then begin a new epoch from the store; ``rotate``: with a new key.
+
+        Raises what kept it from running.
+        """
         with self._one_restart:
+            self._rotate = self._rotate or rotate
             wanted = self._wanted = threading.Event()
             self._intake.interrupt()
             while not wanted.wait(_LOOK_SECONDS) and self._thread.is_alive():
@@ -129,6 +170,19 @@ class Supervisor:
         if self._thread.is_alive() and (channel := self._channel) is not None:
             channel.kill()
             self._thread.join(KILL_SECONDS)
+
+    def hand_over(self, request: bytes, endorsements: bytes) -> bytes:
+        """The package for a successor; the host then ends with :class:`StoreHandedOver`.
+
+        Raises as :meth:`EnclaveChannel.hand_over`, and then it goes on.
+        """
+
+        def question(channel: EnclaveChannel) -> bytes:
+            package = channel.hand_over(request, endorsements)
+            self._left = True
+            return package
+
+        return self.ask(question)
 
     # --- the enclave's thread ---
 
@@ -151,6 +205,7 @@ class Supervisor:
             self._intake.refuse(self.failure or HostUnavailable("the host was closed: nothing was done"))
             self._writer.stop()
             self._answer_wanted()
+            self._leave_unanswered()
 
     def _serve(self) -> None:
         """Serve until the intake is closed and empty. Raises what ends the incarnation."""
@@ -173,6 +228,7 @@ class Supervisor:
                 raise HostUnavailable("a new epoch was asked for")
             else:
                 channel.check()
+                self._answer_questions(channel)
 
     def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
         writer = self._writer
@@ -198,13 +254,15 @@ class Supervisor:
         """Start an incarnation from the store. Raises and leaves none behind if that does not work."""
         store = self._store
         keyring = None if store is None else store.keyring()
+        check_not_handed_over(keyring)
         head = None if store is None else store.head()
         if head is not None and head.n and keyring is None:
             raise CorruptedStore("the store has records but no keyring: it was removed")
         channel = self._channel = self._open_channel(self._intake.interrupt)
         try:
-            records = () if store is None or head is None else _window(store, head)
-            ready = channel.start(keyring, records)
+            records = () if store is None or head is None else window(store, head)
+            rotate = self._rotate and keyring is not None
+            ready = channel.start(keyring, records, rotate=True) if rotate else channel.start(keyring, records)
             attestation = Attestation.decode(ready.attestation)
             if attestation.persistent and keyring is None:
                 _found(store, ready)
@@ -213,10 +271,12 @@ class Supervisor:
                 raise Malformed(f"the enclave is at commit {ready.n}, the store at {self._writer.n}")
             if keyring is not None and ready.keyring is not None:
                 _replace_keyring(store, ready)
+            self._rotate = False  # only now: a rotation that was not stored is none
         except BaseException:
             self._end_epoch(in_order=False)
             raise
         self._attestation, self._document = attestation, ready.attestation
+        self._evidence_at = time.monotonic()
         self.starts += 1
         self._started = time.monotonic()
         self.state, self.failure = State.RUNNING, None
@@ -264,6 +324,29 @@ class Supervisor:
     def _give_up(self, error: PmapError) -> None:
         self.state, self.failure = State.FAILED, error
 
+    def _answer_questions(self, channel: EnclaveChannel) -> None:
+        """Raises what ends the incarnation, or the host."""
+        while self._questions:
+            self._writer.flush()
+            if self._writer.failure is not None:
+                raise self._writer.failure
+            question, future = self._questions.popleft()
+            try:
+                future.set_result(question(channel))
+            except PmapError as error:
+                future.set_exception(again(error))
+                if isinstance(error, HostUnavailable):
+                    raise
+            if self._left:
+                raise StoreHandedOver("the store was handed over to its successor, and is served there from now on")
+
+    def _leave_unanswered(self) -> None:
+        reason = self.failure or HostUnavailable("the host was closed")
+        with suppress(IndexError):
+            while True:
+                _, future = self._questions.popleft()
+                future.set_exception(again(reason))
+
     def _answer_wanted(self) -> None:
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
@@ -277,7 +360,7 @@ def _teach(channel: EnclaveChannel, item: Item) -> None:
         channel.learn(*lesson)
 
 
-def _window(store: Store, head: Head) -> Iterator[bytes]:
+def window(store: Store, head: Head) -> Iterator[bytes]:
     """What a restart reads: the newest record, then all of them in order."""
     if head.n:
         yield from store.read(head.n, head.n + 1)

@@ -9,40 +9,43 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from pmap.entries import CLIENTS, INBOX_PLACES, STREAMS, Entries, successor
 from pmap.history import History
+from wire.checkpoint import POSITION_BYTES, position
 from wire.crypto import HASH_BYTES, PUBLIC_KEY_BYTES
 from wire.mail import Outcome
 
 UNRESOLVED: Final = bytes(HASH_BYTES)
+NOWHERE: Final = position(0, UNRESOLVED)
+"""The position of who was given or has shown nothing yet."""
 
-_position = struct.Struct(">Q32s")
-_client = struct.Struct(">Q32sQ32sQQQI")
-_stream = struct.Struct(">Q32sQ32sQB32s32sQI")
-_place = struct.Struct(">Q32sQI")
+_client = struct.Struct(">40s40sQQQI")
+_stream = struct.Struct(">40s40sQB32s32sQI")
+_place = struct.Struct(">40sQI")
 # Where "issued" stands in each value; the same layout helps to fill a root in without unpacking.
-_CLIENT_ISSUED: Final = _position.size
-_STREAM_ISSUED: Final = _position.size
+_CLIENT_ISSUED: Final = POSITION_BYTES
+_STREAM_ISSUED: Final = POSITION_BYTES
 _PLACE_ISSUED: Final = 0
 
 
-@dataclass(slots=True)
-class Position:
-    """A point of the history: how many records, and the root over them."""
-
-    size: int = 0
-    root: bytes = UNRESOLVED
+def size_of(position: bytes) -> int:
+    """How many records a position, or evidence, is of. 0 for none."""
+    return int.from_bytes(position[:8], "big")
 
 
 @dataclass(slots=True)
 class ClientState:
-    """What the enclave knows of one client: the highest evidence it has shown and the highest it was given."""
+    """What the enclave knows of one client, beside its streams. ``acked`` and ``issued`` are positions.
 
-    acked: Position = field(default_factory=Position)
-    issued: Position = field(default_factory=Position)
+    ``acked``: the highest evidence that it has shown, where that was not a stream's own. ``issued``: what its last
+    hello was answered with.
+    """
+
+    acked: bytes = NOWHERE
+    issued: bytes = NOWHERE
     inbox_next: int = 0
     inbox_acked: int = 0
     inbox_bytes: int = 0
@@ -50,31 +53,24 @@ class ClientState:
 
     def encode(self) -> bytes:
         """Fixed-width bytes."""
-        acked, issued = self.acked, self.issued
-        return _client.pack(
-            acked.size,
-            acked.root,
-            issued.size,
-            issued.root,
-            self.inbox_next,
-            self.inbox_acked,
-            self.inbox_bytes,
-            self.streams,
-        )
+        return _client.pack(self.acked, self.issued, self.inbox_next, self.inbox_acked, self.inbox_bytes, self.streams)
 
     @classmethod
     def decode(cls, value: bytes) -> ClientState:
         """Our own bytes back."""
-        acked, acked_root, issued, issued_root, *rest = _client.unpack(value)
-        return cls(Position(acked, acked_root), Position(issued, issued_root), *rest)
+        return cls(*_client.unpack(value))
 
 
 @dataclass(slots=True)
 class StreamState:
-    """One (client, topic): the next sequence number and what became of the last one."""
+    """One (client, topic): the next sequence number and what became of the last one.
 
-    acked: Position = field(default_factory=Position)
-    issued: Position = field(default_factory=Position)
+    ``acked`` and ``issued`` are positions: of the evidence that the last mail showed, and of the one it was answered
+    with.
+    """
+
+    acked: bytes = NOWHERE
+    issued: bytes = NOWHERE
     next: int = 0
     outcome: Outcome = Outcome.EXECUTED
     mail: bytes = UNRESOLVED
@@ -85,12 +81,9 @@ class StreamState:
 
     def encode(self) -> bytes:
         """Fixed-width bytes."""
-        acked, issued = self.acked, self.issued
         return _stream.pack(
-            acked.size,
-            acked.root,
-            issued.size,
-            issued.root,
+            self.acked,
+            self.issued,
             self.next,
             self.outcome,
             self.mail,
@@ -102,36 +95,29 @@ class StreamState:
     @classmethod
     def decode(cls, value: bytes) -> StreamState:
         """Our own bytes back."""
-        acked, acked_root, issued, issued_root, next_, outcome, mail, reply, reply_n, index = _stream.unpack(value)
-        return cls(
-            Position(acked, acked_root),
-            Position(issued, issued_root),
-            next_,
-            Outcome(outcome),
-            mail,
-            reply,
-            reply_n,
-            index,
-        )
+        acked, issued, next_, outcome, mail, reply, reply_n, index = _stream.unpack(value)
+        return cls(acked, issued, next_, _OUTCOMES[outcome], mail, reply, reply_n, index)
+
+
+_OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
 
 
 @dataclass(slots=True)
 class InboxPlace:
     """Where the host keeps one mail that the enclave sent on its own: the commit and the place in it."""
 
-    issued: Position
+    issued: bytes
     commit: int
     index: int
 
     def encode(self) -> bytes:
         """Fixed-width bytes."""
-        return _place.pack(self.issued.size, self.issued.root, self.commit, self.index)
+        return _place.pack(self.issued, self.commit, self.index)
 
     @classmethod
     def decode(cls, value: bytes) -> InboxPlace:
         """Our own bytes back."""
-        size, root, commit, index = _place.unpack(value)
-        return cls(Position(size, root), commit, index)
+        return cls(*_place.unpack(value))
 
 
 def client_key(client: bytes) -> bytes:
@@ -149,13 +135,24 @@ def inbox_place_key(client: bytes, number: int) -> bytes:
     return INBOX_PLACES + client + number.to_bytes(8, "big")
 
 
-def clients(entries: Entries) -> Iterator[tuple[bytes, ClientState]]:
-    """Every client's public key and state."""
-    for key in entries.scan(CLIENTS, successor(CLIENTS)):
-        yield key[1:], ClientState.decode(entries.live[key])
+def shown_sizes(entries: Entries) -> dict[bytes, int]:
+    """Of every client (its public key) the size of the largest evidence that it has shown."""
+    live = entries.live
+    shown = {key[1:]: size_of(live[key]) for key in entries.scan(CLIENTS, successor(CLIENTS))}
+    for key in entries.scan(STREAMS, successor(STREAMS)):
+        client = key[1 : 1 + PUBLIC_KEY_BYTES]
+        shown[client] = max(shown[client], size_of(live[key]))
+    return shown
 
 
-def positions_issued_to(entries: Entries, client: bytes) -> Iterator[Position]:
+def largest_shown(entries: Entries, client: bytes, state: ClientState) -> bytes:
+    """The position of the largest evidence that one client has shown, its streams' included (a slow path: a scan)."""
+    prefix = STREAMS + client
+    shown: list[bytes] = [entries.live[key][:POSITION_BYTES] for key in entries.scan(prefix, successor(prefix))]
+    return max(state.acked, *shown, key=size_of) if shown else state.acked
+
+
+def positions_issued_to(entries: Entries, client: bytes) -> Iterator[bytes]:
     """Every position that the table remembers having issued to this client (a slow path: a scan)."""
     for prefix in (STREAMS + client, INBOX_PLACES + client):
         for key in entries.scan(prefix, successor(prefix)):
@@ -174,10 +171,10 @@ def resolve(entries: Entries, key: bytes, n: int, root: bytes) -> None:
     if value is None:
         return
     at = _ISSUED_AT[key[:1]]
-    size, known = _position.unpack_from(value, at)
-    if size == n and known == UNRESOLVED:
+    end = at + POSITION_BYTES
+    if value[at:end] == position(n, UNRESOLVED):
         # Not a change: every later record says so by its number, and replay fills in the same bytes.
-        entries.live[key] = value[: at + 8] + root + value[at + _position.size :]
+        entries.live[key] = value[:at] + position(n, root) + value[end:]
 
 
 def resolve_all(entries: Entries, history: History) -> None:
@@ -185,9 +182,9 @@ def resolve_all(entries: Entries, history: History) -> None:
     unresolved: list[tuple[bytes, int]] = []
     for namespace, at in _ISSUED_AT.items():
         for key in entries.scan(namespace, successor(namespace)):
-            size, root = _position.unpack_from(entries.live[key], at)
-            if size and root == UNRESOLVED:
-                unresolved.append((key, size))
+            issued = entries.live[key][at : at + POSITION_BYTES]
+            if issued.endswith(UNRESOLVED) and issued != NOWHERE:
+                unresolved.append((key, size_of(issued)))
     roots = history.roots_at({size for _, size in unresolved})
     for key, size in unresolved:
         resolve(entries, key, size, roots[size])

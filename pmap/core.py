@@ -8,13 +8,15 @@ after it, because they carry its checkpoint.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pmap.clients import resolve_all
 from pmap.enclave import Enclave
 from pmap.entries import META
-from pmap.filesystem.filesystem import FileSystem
 from pmap.handler import run
 from pmap.hello import Greeter
+from pmap.keyring import Keyring
 from pmap.log import CommitLog
 from pmap.mailroom import Mailroom
 from pmap.map import PersistentMap
@@ -32,6 +34,9 @@ from wire.hpke import MailKey
 from wire.limits import COMMIT_BYTES
 from wire.mail import EnvelopeKind, Outcome, envelope_kind
 
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
+
 
 class EnclaveCore:
     """One epoch of one enclave, as its host drives it."""
@@ -46,7 +51,39 @@ class EnclaveCore:
         self._greeter = Greeter(runtime, mail_key, self._quarantine, self._refusals)
         self._mailroom = Mailroom(runtime, self._quarantine, self._refusals)
         self.settings = runtime.settings
-        self.attestation = _attest(runtime, mail_key, tee)
+        self._mail_key = mail_key.public
+        self.tee = tee
+        self.attest()
+
+    def attest(self) -> Attestation:
+        """Make new evidence of this epoch, and the document with it: also :attr:`attestation` from now on.
+
+        Raises :class:`wire.errors.TeeUnavailable`.
+        """
+        runtime, log = self._runtime, self._runtime.log
+        bare = Attestation(
+            log.store_id,
+            log.epoch,
+            self._mail_key,
+            log.public_key,
+            runtime.persistent,
+            runtime.settings.roster.digest(),
+            self.tee.name,
+            b"",
+        )
+        self.attestation = replace(bare, evidence=self.tee.evidence(bare.report_data()))
+        return self.attestation
+
+    @property
+    def keyring(self) -> Keyring:
+        """The store's secrets: to be handed to nobody but an attested successor."""
+        return self._runtime.log.keyring
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """The newest commit's number, and the history's root with it (32 bytes)."""
+        log = self._runtime.log
+        return log.n, log.history.root
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -133,14 +170,3 @@ class EnclaveCore:
             answer = Answer(position, kind, data=payload)
             runtime.turn.commits = True
         runtime.turn.answers.append(answer)
-
-
-def _attest(runtime: Runtime, mail_key: MailKey, tee: Tee) -> Attestation:
-    log, roster = runtime.log, runtime.settings.roster.digest()
-
-    def document(evidence: bytes) -> Attestation:
-        return Attestation(
-            log.store_id, log.epoch, mail_key.public, log.public_key, runtime.persistent, roster, tee.name, evidence
-        )
-
-    return document(tee.evidence(document(b"").report_data()))

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
-from typing import Final
+from itertools import chain
+from operator import itemgetter, length_hint
+from typing import Any, TypeAlias
 
 from pmap.entries import Entries, successor
 from wire.errors import InvalidInput, LimitExceeded, MapFull
 from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_TRANSACTION_BYTES
 
-# Scans take keys in runs; the first is short, so that looking at the first few keys is cheap.
-_FIRST_RUN: Final = 16
-_LONGEST_RUN: Final = 1024
-
 Autocommit = Callable[[], AbstractContextManager[None]]
 """Makes the transaction for one write: commits on a normal exit, aborts on an exception."""
+Columns: TypeAlias = Callable[[list[bytes]], tuple[list[Any], ...]]
+"""Of a run of entry keys, what a scan shows of each: a column of that for each key, or several side by side."""
 
 
 class CountedEntries:
@@ -35,6 +34,7 @@ class CountedEntries:
         "_entries",
         "_noted",
         "_overhead",
+        "_showing",
         "first",
         "length",
         "live",
@@ -51,6 +51,7 @@ class CountedEntries:
         self._entries = entries
         self._autocommit = autocommit
         self._noted = b""  # see _note
+        self._showing: set[_Showing] = set()  # the runs that scans are in
         # What an entry takes beside its bytes. The namespace is among those bytes but not counted.
         self._overhead = ENTRY_OVERHEAD_BYTES - len(namespace)
         self.live: dict[bytes, bytes] = entries.live
@@ -70,32 +71,49 @@ class CountedEntries:
     # --- reading ---
 
     def scan(self, low: bytes, high: bytes | None, reverse: bool = False) -> Iterator[bytes]:
-        """Entry keys with ``low <= key < high`` in order.
+        """Entry keys with ``low <= key < high`` in order; as :meth:`walk`."""
+        return self.walk(low, high, reverse, lambda run: (run.copy(),))
+
+    def walk(self, low: bytes, high: bytes | None, reverse: bool, columns: Columns) -> Iterator[Any]:
+        """What ``columns`` shows of the entries with ``low <= key < high``, in order: an item for each, or a tuple.
 
         The iterator raises :class:`RuntimeError` if keys were added or removed since this call; values may be
-        replaced, and other namespaces written, meanwhile.
+        replaced, and are shown as they are then, and other namespaces written, meanwhile.
         """
-        return self._scan(low, high, reverse, self.version)
+        return chain.from_iterable(self._walk(low, high, reverse, columns, self.version))
 
-    def _scan(self, low: bytes, high: bytes | None, reverse: bool, version: int) -> Iterator[bytes]:
-        length = _FIRST_RUN
+    def _walk(
+        self, low: bytes, high: bytes | None, reverse: bool, columns: Columns, version: int
+    ) -> Iterator[Iterator[Any]]:
+        runs = self._entries.order.runs(low, high, reverse)
         while version == self.version:
-            # In runs, because a long walk along the sorted keys would go astray when another namespace, which
-            # stands in the same lists, is written meanwhile: queued mail, files, the commit's own entries.
-            run = list(islice(self._entries.scan(low, high, reverse=reverse), length))
-            for entry in run:
-                yield entry
-                if version != self.version:
-                    break
-            else:
-                if len(run) < length:
-                    return
-                if reverse:
-                    high = run[-1]
-                else:
-                    low = run[-1] + b"\x00"  # the next key that there can be
-                length = min(2 * length, _LONGEST_RUN)
+            run = next(runs, None)
+            if run is None:
+                return
+            # A whole run at once, through C iterators only: a step of Python for each entry would cost more than all
+            # the rest. A write ends them early.
+            first, *others = columns(run)
+            showing = _Showing(first)
+            self._showing.add(showing)
+            try:
+                yield zip(showing.ahead, *others) if others else showing.ahead  # noqa: B905  # may end early
+            finally:
+                self._showing.discard(showing)
+            if showing.shown is not None:
+                yield self._walk_carefully(run[showing.shown :], columns, version)
         raise RuntimeError("keys were added or removed during the iteration")
+
+    def _walk_carefully(self, run: list[bytes], columns: Columns, version: int) -> Iterator[Any]:
+        """The rest of a run after a write: one by one, as they are then."""
+        for entry in run:
+            if version != self.version:
+                return
+            (item,) = zip(*columns([entry]), strict=True)
+            yield item if len(item) > 1 else item[0]
+
+    def values(self, run: list[bytes]) -> list[bytes]:
+        """A column of :meth:`walk`."""
+        return list(itemgetter(*run)(self.live)) if len(run) > 1 else [self.live[run[0]]]
 
     # --- writing: in the open transaction, or else each call in one of its own ---
 
@@ -105,26 +123,33 @@ class CountedEntries:
         Raises, and nothing was changed then: :class:`MapFull`; :class:`LimitExceeded` if the transaction would write
         too much; :class:`InvalidInput` if there is none.
         """
-        grows = self._growth(entry, value)
+        before = self.live.get(entry)
+        added = before is None
+        grows = self._overhead + len(entry) + len(value) if before is None else len(value) - len(before)
         if grows > 0 and self.size + grows > self.max_size:
             raise self._full(grows)
         if self._entries.in_transaction:
-            self._put(entry, value, grows)
+            self._put(entry, value, grows, added)
         else:
             with self._writing():
-                self._put(entry, value, grows)
+                self._put(entry, value, grows, added)
 
     def put_all(self, new: Mapping[bytes, bytes]) -> None:
         """Write all of these entries; else as :meth:`put`."""
-        growths = [self._growth(entry, value) for entry, value in new.items()]
-        grows = sum(growths)
+        before = list(map(self.live.get, new))
+        added = [entry for entry, value in zip(new, before, strict=True) if value is None]
+        grows = len(added) * self._overhead + sum(map(len, added))
+        grows += sum(map(len, new.values())) - sum(map(len, filter(None, before)))
         if grows > 0 and self.size + grows > self.max_size:
             raise self._full(grows)
         if new:
             with self._writing():
                 self._check_fits(sum(map(len, new)) + sum(map(len, new.values())), len(new))
-                for (entry, value), growth in zip(new.items(), growths, strict=True):
-                    self._put(entry, value, growth)
+                self._note(next(iter(new)))
+                self._entries.put_all(new, before, added)
+                self.size += grows
+                self.length += len(added)
+                self.version += len(added)
 
     def delete_all(self, doomed: list[bytes]) -> None:
         """Remove entries that are there. Raises :class:`LimitExceeded`, :class:`InvalidInput`; then none is removed."""
@@ -133,11 +158,6 @@ class CountedEntries:
                 self._check_fits(sum(map(len, doomed)), len(doomed))
                 for entry in doomed:
                     self._delete(entry)
-
-    def _growth(self, entry: bytes, value: bytes) -> int:
-        """How many bytes larger ``size`` is with ``value`` there."""
-        before = self.live.get(entry)
-        return len(value) - len(before) if before is not None else self._overhead + len(entry) + len(value)
 
     def _full(self, grows: int) -> MapFull:
         free = max(0, self.max_size - self.size)
@@ -157,9 +177,8 @@ class CountedEntries:
             raise InvalidInput("no transaction is open; write inside a transaction")
         return self._autocommit()
 
-    def _put(self, entry: bytes, value: bytes, grows: int) -> None:
+    def _put(self, entry: bytes, value: bytes, grows: int, added: bool) -> None:
         self._note(entry)
-        added = entry not in self.live
         self._entries.put(entry, value)
         self.size += grows
         if added:
@@ -175,7 +194,9 @@ class CountedEntries:
         self.version += 1
 
     def _note(self, entry: bytes) -> None:
-        """Before ``entry`` is written: have an abort restore the counters."""
+        """Before ``entry`` is written: disturb the scans, and have an abort restore the counters."""
+        if self._showing:
+            self._disturb()
         undo = self._entries._undo
         assert undo is not None, "every write belongs to a transaction"
         # There is no other writer, so an undo that holds the entry noted last is that of the same transaction.
@@ -184,9 +205,30 @@ class CountedEntries:
         size, length, version = self.size, self.length, self.version
 
         def restore() -> None:
+            self._disturb()
             self.size, self.length = size, length
             if self.version != version:
                 self.version += 1  # not back: iterators begun inside the transaction have to notice as well
 
         self._entries.on_abort(restore)
         self._noted = entry
+
+    def _disturb(self) -> None:
+        while self._showing:
+            self._showing.pop().end()
+
+
+class _Showing:
+    """A run that a scan is in: ends as soon as it is told to, and knows then how many it has shown."""
+
+    __slots__ = ("_column", "ahead", "shown")
+
+    def __init__(self, column: list[Any]) -> None:
+        self._column = column
+        self.ahead = iter(column)
+        self.shown: int | None = None
+
+    def end(self) -> None:
+        """Show no more."""
+        self.shown = len(self._column) - length_hint(self.ahead)
+        self._column.clear()  # an iterator over a list looks at its length at every step

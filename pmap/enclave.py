@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 
 from pmap.entries import Entries
-from pmap.filesystem.filesystem import FileSystem
-from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings
+from pmap.filesystem.settings import SMALLEST_RECORD_BYTES, FilesystemSettings
 from pmap.log import LogSettings
 from pmap.map import PersistentMap
 from pmap.stability import Roster
@@ -20,12 +19,17 @@ from pmap.sweep import FULL, INCREMENTAL, SweepPolicy
 from pmap.tee import SIGNER, SealPolicy
 from pmap.tee.files import check_seal_policy
 from wire.constraint import Constraint
-from wire.errors import InvalidInput, PmapError
+from wire.errors import EvidenceMalformed, InvalidInput, PmapError
 from wire.hpke import Kem
 from wire.limits import MAX_FULL_SWEEP_MAP_BYTES
 from wire.padding import Padding, padme
 from wire.record import SMALLEST_CLASS_BYTES
 from wire.sizes import parse_size
+from wire.tee.snp_report import SnpTcb
+from wire.tee.x509 import Certificate, parse_pem
+
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
 
 _MAX_SECURITY_VERSION: Final = 0xFFFF  # what SGX has for it
 
@@ -34,8 +38,7 @@ class Rejected(PmapError):
     """Raise this in ``receive_mail`` to refuse a mail: everything is undone and the sender gets your message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """A mail that the enclave may act on: fresh, in order, from a client whose evidence fits this history.
 
     ``sender`` is the client's public key in 64 hexadecimal digits: the same over all its sessions.
@@ -104,6 +107,11 @@ class Enclave:
     """A constraint: which enclaves may be handed this store's secrets. None: none."""
     predecessors: ClassVar[str | None] = None
     """A constraint: from which enclaves this one takes a store's secrets. None: from none."""
+    vendor_roots: ClassVar[str] = ""
+    """Roots (certificates in PEM) that a hand-over trusts beside those built in: AMD's future ones, or a test's."""
+    least_amd_firmware: ClassVar[tuple[int, ...] | None] = None
+    """What counts as up to date on AMD's platforms in a hand-over: boot loader, TEE, SNP, microcode, and FMC from Turin
+    on. None: nothing does."""
 
     _platform: Platform | None = None
 
@@ -170,6 +178,8 @@ class EnclaveSettings:
     security_version: int = 1
     successors: Constraint | None = None
     predecessors: Constraint | None = None
+    vendor_roots: tuple[Certificate, ...] = ()
+    least_amd_firmware: SnpTcb | None = None
 
     @classmethod
     def of(cls, enclave: type[Enclave]) -> EnclaveSettings:
@@ -200,6 +210,8 @@ class EnclaveSettings:
             version,
             None if enclave.successors is None else Constraint.parse(enclave.successors),
             None if enclave.predecessors is None else Constraint.parse(enclave.predecessors),
+            _roots(enclave.vendor_roots),
+            _firmware(enclave.least_amd_firmware),
         )
 
     def measured(self) -> list[object]:
@@ -217,4 +229,21 @@ class EnclaveSettings:
             self.seal_to,
             self.security_version,
             *handover,
+            [root.fingerprint for root in self.vendor_roots],
+            None if self.least_amd_firmware is None else str(self.least_amd_firmware),
         ]
+
+
+def _roots(pem: str) -> tuple[Certificate, ...]:
+    try:
+        return tuple(parse_pem(pem.encode("ascii"))) if pem else ()
+    except (EvidenceMalformed, UnicodeEncodeError, AttributeError) as error:
+        raise InvalidInput(f"vendor_roots holds certificates in PEM and nothing else: {error}") from error
+
+
+def _firmware(parts: tuple[int, ...] | None) -> SnpTcb | None:
+    if parts is None:
+        return None
+    if len(parts) not in (4, 5) or any(type(part) is not int or not 0 <= part <= 255 for part in parts):
+        raise InvalidInput(f"least_amd_firmware has four or five numbers from 0 to 255, not {parts!r}")
+    return SnpTcb(*parts)

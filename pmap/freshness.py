@@ -30,9 +30,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum
 
-from pmap.clients import UNRESOLVED, ClientState, Position, StreamState
+from pmap.clients import NOWHERE, UNRESOLVED, ClientState, StreamState, size_of
 from pmap.history import History
-from wire.checkpoint import Checkpoint, verify_checkpoint
+from wire.checkpoint import POSITION_BYTES, decode_evidence, verify_checkpoint
 from wire.errors import (
     ClientStale,
     EvidenceUnproven,
@@ -57,55 +57,62 @@ class Ruling(Enum):
 
 
 class Evidence:
-    """One mail's evidence, judged against one state of the enclave."""
+    """One mail's evidence, judged against one state of the enclave.
 
-    __slots__ = ("_history", "_public_key")
+    A ``claim`` is evidence as it travels. It starts with the position that it is of, so what was issued before is
+    recognised by these 40 bytes, and needs no signature then; only what is not is taken apart and judged.
+    """
 
-    def __init__(self, history: History, public_key: bytes) -> None:
+    __slots__ = ("_history", "_public_key", "_store_id")
+
+    def __init__(self, history: History, store_id: bytes, public_key: bytes) -> None:
         self._history = history
+        self._store_id = store_id
         self._public_key = public_key
 
     def check_highest(
         self,
-        claimed: Checkpoint | None,
+        claim: bytes,
         client: ClientState,
-        issued_to: Callable[[], Iterable[Position]],
+        issued_to: Callable[[], Iterable[bytes]],
         *,
         hello: bool,
     ) -> None:
-        """Rule 2. ``issued_to`` lists, slowly, every position issued to the client."""
-        if _matches(claimed, client.issued) or _matches(claimed, client.acked):
-            return
-        if claimed is None:
-            raise ClientStale("the client shows no evidence although it was given some: it lost its state")
-        if not self._remembers(claimed) and not any(_matches(claimed, position) for position in issued_to()):
-            self._judge(claimed)
-        if hello and claimed.size < client.acked.size:
+        """Rule 2. ``issued_to`` lists, slowly, every position issued to the client; in a hello, and where nothing is
+        claimed, ``client.acked`` has to be the largest evidence that it ever showed."""
+        if not (_matches(claim, client.issued) or _matches(claim, client.acked)):
+            if not claim:
+                raise ClientStale("the client shows no evidence although it was given some: it lost its state")
+            if not self._remembers(claim) and not any(_matches(claim, position) for position in issued_to()):
+                self._judge(claim)
+        if hello and size_of(claim) < size_of(client.acked):
             raise ClientStale(
-                f"the client's highest evidence is of commit {claimed.size}, but it showed {client.acked.size} before:"
-                " its state was restored from a backup, or two devices share it"
+                f"the client's highest evidence is of commit {size_of(claim)}, but it showed {size_of(client.acked)}"
+                " before: its state was restored from a backup, or two devices share it"
             )
 
-    def _remembers(self, claimed: Checkpoint) -> bool:
-        """Whether the claim is a point of this history that is at hand: it needs no signature then."""
-        return self._history.recent_root(claimed.size) == claimed.root
+    def _remembers(self, claim: bytes) -> bool:
+        """Whether the claim is a point of this history that is at hand."""
+        return self._history.recent_root(size_of(claim)) == claim[8:POSITION_BYTES]
 
-    def check_stream(self, claimed: Checkpoint | None, stream: StreamState) -> bool:
+    def check_stream(self, claim: bytes, stream: StreamState) -> bool:
         """Rule 1: whether the evidence is the latest (True) or the one before it (False)."""
-        if _matches(claimed, stream.issued):
+        if _matches(claim, stream.issued):
             return True
-        if _matches(claimed, stream.acked):
+        if _matches(claim, stream.acked):
             return False
-        if claimed is None:
+        if not claim:
             raise ClientStale("the client shows no evidence although it was given some: it lost its state")
-        self._judge(claimed)
+        self._judge(claim)
         raise ClientStale(
             "the stream's evidence is in this history but is not the latest issued:"
             " the client's state was restored from a backup, or two devices share it"
         )
 
-    def _judge(self, claimed: Checkpoint) -> None:
+    def _judge(self, claim: bytes) -> None:
         """Rules 2a, 2b, 2c, 2e; returns for evidence that is in this history."""
+        claimed = decode_evidence(self._store_id, claim)
+        assert claimed is not None
         verify_checkpoint(claimed, self._public_key)
         history = self._history
         if claimed.size > history.n:
@@ -162,8 +169,8 @@ def _refuse_number(stream: StreamState, sequence: int) -> None:
         raise ReplayRefused(f"mail {sequence} was processed before; {stream.next} is next")
 
 
-def _matches(claimed: Checkpoint | None, position: Position) -> bool:
-    if claimed is None:
-        return position.size == 0
+def _matches(claim: bytes, position: bytes) -> bool:
+    if not claim:
+        return position == NOWHERE
     # A position whose root is still open was issued in this very batch: nobody can hold its checkpoint yet.
-    return claimed.size == position.size and claimed.root == position.root != UNRESOLVED
+    return claim[:POSITION_BYTES] == position and not position.endswith(UNRESOLVED)

@@ -59,6 +59,7 @@ class Predecessor:
         self._tee = tee
         self._successors = successors
         self._verifier = verifier
+        self._randomness = randomness
         self._signing_key = SigningKey(randomness(_SEED_BYTES))
         nonce = randomness(_NONCE_BYTES)
         bound = [keyring.store_id, nonce, self._signing_key.public]
@@ -67,11 +68,16 @@ class Predecessor:
         """The first message."""
         self._done = False
 
-    def answer(self, untrusted_request: bytes, at: int) -> bytes:
+    def answer(self, untrusted_request: bytes, at: int, head: tuple[int, bytes] | None = None) -> bytes:
         """Verify the successor as of ``at`` (Unix seconds) and make the package.
 
+        ``head``: the newest commit and its root. The successor's keyring then begins a new generation there
+        (:mod:`pmap.rotation`): it opens the store in exactly this state, neither an older one nor one that goes on
+        without it; and what it writes, no other copy of the old keyring reads.
+
         Raises :class:`wire.errors.AttestationError` (each reason its own class) for a successor that is not to have the
-        secrets, :class:`Malformed`, and :class:`InvalidInput` when asked again.
+        secrets, :class:`Malformed`, :class:`InvalidInput` when asked again, and :class:`LimitExceeded` where the
+        keyring has no room for another generation yet.
         """
         if self._done:
             raise InvalidInput("a hand-over is made once: begin another with a new invitation")
@@ -82,8 +88,9 @@ class Predecessor:
         if identity.tee == SIMULATED and self._tee.name != SIMULATED:
             raise IdentityMismatch("an enclave on hardware hands nothing to a simulated one")
         self._successors.check(identity, at)
+        keyring = self._keyring if head is None else self._keyring.rotated(self._randomness, *head)
         transcript = sha256(self.invitation + untrusted_request)
-        sealed = mail_key.seal(self._keyring.encode(), b"pmap/1 handover package" + transcript)
+        sealed = mail_key.seal(keyring.encode(), b"pmap/1 handover package" + transcript)
         signature = self._signing_key.sign(b"pmap/1 handover" + transcript + sealed)
         self._done = True
         return pack([_VERSION, signature, sealed])

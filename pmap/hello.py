@@ -8,7 +8,9 @@ from pmap.refusals import REFUSED, Refusals
 from pmap.runtime import Runtime
 from pmap.sessions import Session
 from wire.boundary import Rejection
+from wire.checkpoint import encode_evidence
 from wire.codec import pack
+from wire.crypto import HmacKey
 from wire.errors import LimitExceeded, NotEnrolled
 from wire.hpke import MailKey
 from wire.limits import MAX_CLIENTS
@@ -34,7 +36,7 @@ class Greeter:
             return
         hello = open_hello(untrusted, self._mail_key, runtime.log.store_id)
         in_reply_to = request_id(untrusted)
-        session = Session(session_of(untrusted), hello.client, hello.secret, hello.number, in_reply_to)
+        session = Session(session_of(untrusted), hello.client, HmacKey(hello.secret), hello.number, in_reply_to)
         try:
             self._quarantine.check()
             runtime.sessions.check_hello(session)
@@ -51,14 +53,16 @@ class Greeter:
                 # The copies under the last session's key are of no use any more.
                 runtime.turn.drops += runtime.inbox.placed(hello.client, number)
                 runtime.send_now(session, number, body)
-            runtime.save_client(hello.client, client, hello.highest)
+            runtime.acknowledge(hello.client, client, encode_evidence(hello.highest))
+            client.issued = runtime.issue()
+            runtime.save_client(hello.client, client)
 
     def _admit(self, hello: Hello) -> ClientState:
         """The client's state, after its evidence was accepted; a new one is enrolled."""
         runtime = self._runtime
         value = runtime.live.get(client_key(hello.client))
         client = ClientState() if value is None else ClientState.decode(value)
-        runtime.check_highest(hello.highest, hello.client, client, hello=True)
+        runtime.check_highest(encode_evidence(hello.highest), hello.client, client, hello=True)
         if value is None:
             if runtime.enrolled >= MAX_CLIENTS:
                 raise LimitExceeded(f"this enclave has {MAX_CLIENTS} clients, the most that it takes")

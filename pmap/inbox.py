@@ -6,7 +6,7 @@ them: each hello gets the unacknowledged ones again under the new session.
 
 from __future__ import annotations
 
-from pmap.clients import ClientState, InboxPlace, Position, client_key, inbox_place_key
+from pmap.clients import ClientState, InboxPlace, client_key, inbox_place_key
 from pmap.entries import INBOX, Entries
 from wire.errors import InvalidInput, LimitExceeded
 from wire.limits import MAX_INBOX_BODY_BYTES, MAX_INBOX_BYTES, MAX_INBOX_MAILS
@@ -41,7 +41,7 @@ class Inbox:
         self._entries.put(client_key(client), state.encode())
         return number
 
-    def place(self, client: bytes, number: int, issued: Position, commit: int, index: int) -> bytes:
+    def place(self, client: bytes, number: int, issued: bytes, commit: int, index: int) -> bytes:
         """Note where the host keeps the encrypted mail; returns the entry's key, whose root is to be resolved."""
         key = inbox_place_key(client, number)
         self._entries.put(key, InboxPlace(issued, commit, index).encode())

@@ -27,10 +27,10 @@ from wire.kv import (
     Swap,
     Usage,
     decode_operations,
-    encode_results,
     swap_failed_text,
 )
 from wire.kv import Shards as ShardsAsked
+from wire.kv_results import encode_results
 from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_BODY_BYTES, MAX_EXAMINED_KEYS, MAX_KEY_BYTES, MAX_OPERATIONS
 
 _RESULT_BYTES: Final = 32

@@ -17,11 +17,15 @@ from typing import Final, NamedTuple, TypeVar
 from pmap.core import EnclaveCore
 from pmap.enclave import Enclave, EnclaveSettings
 from pmap.startup import Restart, start_new, start_stateless
+from pmap.succession import HandingOver, TakingOver
 from pmap.tee import Tee
-from pmap.tee.simulated import SimulatedTee, measure
+from pmap.tee.platform import open_platform
+from pmap.tee.simulated import DEFAULT_SIGNER, SimulatedTee, measure, named_signer
 from wire.boundary import Delivery
 from wire.crypto import KEY_BYTES, Randomness, system_randomness
 from wire.errors import InvalidInput, WrongKey
+from wire.simulated import SIMULATED
+from wire.tee.choice import TeeChoice
 
 _Made = TypeVar("_Made")
 
@@ -43,9 +47,10 @@ class Launcher:
     """An enclave class and the TEE to run it in."""
 
     def __init__(
-        self, enclave: type[Enclave], simulated_key: Path | None, randomness: Randomness = system_randomness
+        self, enclave: type[Enclave], tee: TeeChoice | Path | None, randomness: Randomness = system_randomness
     ) -> None:
-        """``simulated_key``: the simulated TEE's key file; an enclave that keeps no state needs none.
+        """``tee``: where to run; a path stands for the simulated TEE with this key file, which an enclave that keeps no
+        state does not need.
 
         Raises :class:`InvalidInput` for a class that is no enclave, or whose settings make no sense.
         """
@@ -53,38 +58,60 @@ class Launcher:
             raise InvalidInput(f"{_name(enclave)} is no subclass of pmap.Enclave")
         self._enclave = enclave
         self._settings = EnclaveSettings.of(enclave)
-        self._simulated_key = simulated_key
+        self._choice = tee if isinstance(tee, TeeChoice) else TeeChoice(simulated_key=tee)
         self._randomness = randomness
 
-    def launch(self, untrusted_keyring: bytes | None, untrusted_records: Iterable[Iterable[bytes]]) -> Launched:
+    def launch(
+        self,
+        untrusted_keyring: bytes | None,
+        untrusted_records: Iterable[Iterable[bytes | memoryview]],
+        *,
+        rotate: bool = False,
+    ) -> Launched:
         """Start on a stored state (records in portions), or, without a keyring, on a new store or none.
 
-        Raises :class:`InvalidInput`, :class:`WrongKey`, :class:`CorruptedStore`, :class:`UnsupportedVersion`.
+        ``rotate``: encrypt a stored state from now on under a new generation of its key.
+
+        Raises :class:`InvalidInput`, :class:`WrongKey`, :class:`CorruptedStore`, :class:`UnsupportedVersion`,
+        :class:`TeeUnavailable`, and what :meth:`pmap.startup.Restart.finish` says.
         """
         name = self._enclave.__name__
         enclave = author_code(f"cannot make a {name}", self._enclave)
         if untrusted_keyring is None:
-            tee = self._tee(create=True)
+            tee = self.tee(create=True)
             if not self._settings.persistent:
                 return Launched(start_stateless(enclave, tee, self._randomness), None, None)
             return Launched(*start_new(enclave, tee, self._randomness))
         if not self._settings.persistent:
             raise InvalidInput(f"the store is that of an enclave which keeps state, and {name} keeps none")
-        restart = Restart(enclave, self._tee(create=False), self._randomness, untrusted_keyring)
+        restart = Restart(enclave, self.tee(create=False), self._randomness, untrusted_keyring, rotate=rotate)
         for portion in untrusted_records:
             restart.feed(portion)
         core = restart.finish()
         return Launched(core, restart.new_keyring, None)
 
-    def _tee(self, *, create: bool) -> Tee:
-        if self._simulated_key is not None:
-            key = read_key_file(self._simulated_key, self._randomness, create=create)
+    def hand_over(self, core: EnclaveCore) -> HandingOver:
+        """The side of a core that this object has launched in a hand-over of its store."""
+        return HandingOver(core, self._randomness)
+
+    def take_over(self) -> TakingOver:
+        """The side of this enclave where it is to take a store over. Raises :class:`InvalidInput` as it says."""
+        return TakingOver(self._enclave, self.tee(create=True), self._randomness)
+
+    def tee(self, *, create: bool) -> Tee:
+        """The chosen TEE; ``create``: make the simulated one's key file if it is missing."""
+        if self._choice.kind != SIMULATED:
+            return open_platform(self._choice)
+        if self._choice.simulated_key is not None:
+            key = read_key_file(self._choice.simulated_key, self._randomness, create=create)
         elif not self._settings.persistent:
             key = self._randomness(KEY_BYTES)
         else:
             raise InvalidInput(f"{self._enclave.__name__} keeps state: the simulated TEE needs a key file to seal it")
         code = measure(self._enclave, self._settings.measured())
-        return SimulatedTee(key, code, security_version=self._settings.security_version)
+        name = self._choice.simulated_signer
+        signer = DEFAULT_SIGNER if name is None else named_signer(name)
+        return SimulatedTee(key, code, signer=signer, security_version=self._settings.security_version)
 
 
 def load_enclave(spec: str) -> type[Enclave]:

@@ -99,6 +99,7 @@ class CommitLog:
         """Start a new epoch, under a keyring of this very store: at the start, and again if its key is rotated then."""
         # 32 fresh random bytes make the epoch's key one that no other start, rollback or clone can have; the
         # position is mixed in as well, so that even a repeated random value would need the same state.
+        self.keyring = keyring
         unique = sha256(b"pmap/1 epoch" + randomness(32) + self.n.to_bytes(8, "big") + self.history.previous)
         self.epoch = keyring.epoch(unique)
         self._cipher = AESGCM(keyring.log_key(self.epoch))
@@ -137,7 +138,7 @@ class CommitLog:
         record_bytes = class_bytes(2 * content_bytes, self.settings.smallest_class)
         # The budget follows from the class alone, so the tail's pace does not tell how much was written.
         budget = None if self.settings.sweep == FULL else (record_bytes - RECORD_OVERHEAD_BYTES) // 2
-        swept, swept_bytes, wrapped = sweep.take(entries.live, budget)
+        swept, swept_bytes, wrapped = sweep.take(entries.live, entries.order, budget)
         if budget is None or swept_bytes > budget:
             record_bytes = class_bytes(content_bytes + swept_bytes, record_bytes)
         previous = history.previous
@@ -158,12 +159,8 @@ class CommitLog:
 
 
 def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:
-    flat: list[bytes | None] = []
-    size = 0
-    for key, value in changes.items():
-        flat.append(key)
-        flat.append(value)
-        size += len(key) + ENTRY_OVERHEAD_BYTES
-        if value is not None:
-            size += len(value)
-    return flat, size
+    flat: list[bytes | None] = [None] * (2 * len(changes))
+    flat[::2] = changes
+    flat[1::2] = changes.values()
+    size = sum(map(len, changes)) + len(changes) * ENTRY_OVERHEAD_BYTES
+    return flat, size + sum(map(len, filter(None, changes.values())))

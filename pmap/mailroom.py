@@ -5,7 +5,7 @@ The rules are in :mod:`pmap.freshness`; this is what is done about each ruling.
 
 from __future__ import annotations
 
-from pmap.clients import UNRESOLVED, ClientState, Position, StreamState, client_key, stream_key
+from pmap.clients import UNRESOLVED, ClientState, StreamState, client_key, size_of, stream_key
 from pmap.enclave import Mail
 from pmap.freshness import Ruling, rule_on_mail, rule_on_recover
 from pmap.handler import run
@@ -14,8 +14,9 @@ from pmap.refusals import REFUSED, Refusals
 from pmap.runtime import Runtime
 from pmap.sessions import Session
 from wire.boundary import Rejection
+from wire.checkpoint import POSITION_BYTES
 from wire.codec import pack
-from wire.crypto import SALT_BYTES
+from wire.crypto import HASH_BYTES, SALT_BYTES
 from wire.errors import ClientStale, LimitExceeded, Malformed
 from wire.limits import MAX_STREAMS_PER_CLIENT
 from wire.mail import (
@@ -47,13 +48,14 @@ class Mailroom:
         if session is None:
             runtime.turn.reject(position, Rejection.SESSION_UNKNOWN)
             return
-        request = open_request(untrusted, session.secret, runtime.log.store_id)
+        request = open_request(untrusted, session.secret)
         in_reply_to = request_id(untrusted)
         mail = _mail_named_by(request, in_reply_to)
         try:
             self._quarantine.check()
             client = ClientState.decode(runtime.live[client_key(session.client)])
-            value = runtime.live.get(stream_key(session.client, request.topic))
+            key = stream_key(session.client, request.topic)
+            value = runtime.live.get(key)
             if value is None and client.streams >= MAX_STREAMS_PER_CLIENT:
                 raise LimitExceeded(f"a client has at most {MAX_STREAMS_PER_CLIENT} streams")
             stream = StreamState() if value is None else StreamState.decode(value)
@@ -68,14 +70,17 @@ class Mailroom:
         else:
             outcome, payload = self._outcome(ruling, session, request)
             reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
-            self._record(position, session, request, stream, mail, reply)
+            self._record(position, session, request, key, stream, mail, reply)
+            self._note_client(session, request, client, value is None)
 
     def _rule(
         self, session: Session, request: Request, client: ClientState, stream: StreamState, mail: bytes
     ) -> Ruling:
         """Everything that has to hold before anything is done. Raises what :mod:`pmap.freshness` says."""
         runtime = self._runtime
-        runtime.check_highest(request.highest, session.client, client)
+        # One stream's last evidence is mostly the highest as well, and then rule 1 says all that rule 2 would.
+        if request.highest != request.evidence or not request.highest:
+            runtime.check_highest(request.highest, session.client, client)
         latest = runtime.evidence.check_stream(request.evidence, stream)
         if not runtime.persistent:
             # Without checkpoints there is no evidence to tell by; within one epoch the number alone does.
@@ -92,35 +97,51 @@ class Mailroom:
         if request.kind is RequestKind.HEARTBEAT:
             return Outcome.HEARTBEAT, None
         runtime = self._runtime
-        mail = Mail(session.client.hex(), request.topic, request.sequence, request.body)
+        mail = Mail(session.sender, request.topic, request.sequence, request.body)
         return run(lambda: runtime.enclave.receive_mail(mail), runtime.entries, runtime.turn)
 
     def _record(
-        self, position: int, session: Session, request: Request, stream: StreamState, mail: bytes, reply: Reply
+        self,
+        position: int,
+        session: Session,
+        request: Request,
+        key: bytes,
+        stream: StreamState,
+        mail: bytes,
+        reply: Reply,
     ) -> None:
-        """Queue the reply and bring the stream's and the client's entries up to what was just done."""
+        """Queue the reply and bring the stream's entry up to what was just done."""
         runtime = self._runtime
-        turn, evidence = runtime.turn, request.evidence
-        new = stream.next == 0
+        turn = runtime.turn
         if stream.reply_n:
             # The sender goes on to the next thing: the last reply has arrived.
             turn.drops.append((stream.reply_n, stream.reply_index))
-        if evidence is not None:
-            stream.acked = Position(evidence.size, evidence.root)
+        if request.evidence:
+            stream.acked = request.evidence[:POSITION_BYTES]
         stream.issued = runtime.issue()
         stream.next = request.sequence + 1
         stream.outcome, stream.mail = reply.outcome, mail
         stream.reply = reply_digest(reply.outcome, reply.payload)
         stream.reply_n, stream.reply_index = runtime.next_number(), turn.boxed(position, session, reply)
         with runtime.entries.transaction():
-            key = stream_key(session.client, request.topic)
             runtime.entries.put(key, stream.encode())
-            turn.touched.append(key)
-            # The handler may have sent this client a mail: its entry is read anew.
-            client = ClientState.decode(runtime.live[client_key(session.client)])
-            client.streams += new
-            turn.drops += runtime.inbox.acknowledge(session.client, client, request.inbox_ack)
-            runtime.save_client(session.client, client, request.highest, evidence)
+        turn.touched.append(key)
+        turn.commits = True
+
+    def _note_client(self, session: Session, request: Request, client: ClientState, new_stream: bool) -> None:
+        """Bring the client's entry up to what the mail said, where the stream's does not say it already."""
+        runtime = self._runtime
+        shown, highest = size_of(request.evidence), size_of(request.highest)
+        runtime.stability.acknowledge(session.client, max(shown, highest))
+        if not new_stream and request.inbox_ack <= client.inbox_acked and highest <= max(shown, size_of(client.acked)):
+            return
+        # The handler may have sent this client a mail: its entry is read anew.
+        client = ClientState.decode(runtime.live[client_key(session.client)])
+        client.streams += new_stream
+        with runtime.entries.transaction():
+            runtime.turn.drops += runtime.inbox.acknowledge(session.client, client, request.inbox_ack)
+            runtime.acknowledge(session.client, client, request.highest)
+            runtime.save_client(session.client, client)
 
     def _tell(self, position: int, session: Session, in_reply_to: bytes, request: Request, stream: StreamState) -> None:
         """Answer a RECOVER with what became of the mail. It changes nothing and issues the very evidence that the
@@ -131,8 +152,9 @@ class Mailroom:
         reply = Reply(outcome, request.topic, request.sequence, in_reply_to, None, 0, payload)
         issued = stream.issued
         # A root that is not known yet is this commit's: the reply gets it like any other of the turn.
-        if issued.root != UNRESOLVED:
-            reply = reply._replace(checkpoint=self._runtime.log.sign(issued.size, issued.root))
+        if not issued.endswith(UNRESOLVED):
+            signed = self._runtime.log.sign(size_of(issued), issued[POSITION_BYTES - HASH_BYTES :])
+            reply = reply._replace(checkpoint=signed)
         self._runtime.turn.direct(position, session, reply)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Mu
 from itertools import islice
 from typing import Any, Final, NoReturn, Self, TypeVar, overload
 
-from pmap.counted import Autocommit, CountedEntries
+from pmap.counted import Autocommit, Columns, CountedEntries
 from pmap.entries import MAP, Entries, successor
 from wire.errors import InvalidInput, LimitExceeded
 from wire.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
@@ -41,7 +41,7 @@ class PersistentMap(MutableMapping[str, bytes]):
     Not safe for use by several threads.
     """
 
-    __slots__ = ("_counted", "_live", "_namespace")
+    __slots__ = ("_counted", "_live", "_mark", "_namespace")
 
     def __init__(
         self, entries: Entries, max_size: int, namespace: bytes = MAP, autocommit: Autocommit | None = None
@@ -50,6 +50,8 @@ class PersistentMap(MutableMapping[str, bytes]):
         # Here as well, to be at hand for the lookups.
         self._live = self._counted.live
         self._namespace = namespace
+        # The namespace as text, if it is one: see _names.
+        self._mark = namespace.decode() if namespace.isascii() else ""
 
     @property
     def size(self) -> int:
@@ -162,19 +164,30 @@ class PersistentMap(MutableMapping[str, bytes]):
     def _pairs(self, low: bytes, high: bytes | None, reverse: bool, limit: int | None) -> Iterator[tuple[str, bytes]]:
         if limit is not None and limit < 0:
             raise InvalidInput(f"a limit is a number of entries, at least 0, not {limit}")
-        skip, live = len(self._namespace), self._live
-        pairs = ((entry[skip:].decode(), live[entry]) for entry in self._counted.scan(low, high, reverse))
+        names, values = self._names, self._counted.values
+        pairs = self._counted.walk(low, high, reverse, lambda run: (names(run), values(run)))
         return pairs if limit is None else islice(pairs, limit)
 
     def _keys(self, reverse: bool = False) -> Iterator[str]:
-        skip = len(self._namespace)
-        return (entry[skip:].decode() for entry in self._all(reverse))
+        return self._all(reverse, lambda run: (self._names(run),))
 
     def _values(self, reverse: bool = False) -> Iterator[bytes]:
-        return map(self._live.__getitem__, self._all(reverse))
+        return self._all(reverse, lambda run: (self._counted.values(run),))
 
-    def _all(self, reverse: bool = False) -> Iterator[bytes]:
-        return self._counted.scan(self._counted.first, self._counted.past, reverse)
+    def _all(self, reverse: bool, columns: Columns) -> Iterator[Any]:
+        return self._counted.walk(self._counted.first, self._counted.past, reverse, columns)
+
+    def _names(self, run: list[bytes]) -> list[str]:
+        """The keys of a run of entries."""
+        mark = self._mark
+        if mark:
+            # All of them at once: each begins with the namespace, so that is what stands between two keys.
+            names = b"".join(run).decode()[len(mark) :].split(mark)
+            if len(names) == len(run):
+                return names
+        # Some key holds that character itself.
+        skip = len(self._namespace)
+        return [entry[skip:].decode() for entry in run]
 
     # --- writing ---
 
@@ -202,7 +215,11 @@ class PersistentMap(MutableMapping[str, bytes]):
 
         Raises as writing each pair does; :class:`MapFull` is about them all together.
         """
-        self._counted.put_all({self._entry(key): _stored(value) for key, value in dict(other, **items).items()})
+        new = dict(other, **items)
+        entries = self._entries_of(new)
+        if entries is None:
+            entries = {self._entry(key): _stored(value) for key, value in new.items()}
+        self._counted.put_all(entries)
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # takes more than __or__, as it does in dict
         self.update(other)
@@ -236,7 +253,8 @@ class PersistentMap(MutableMapping[str, bytes]):
 
     def clear(self) -> None:
         """Remove every entry, or raise :class:`LimitExceeded` if that is too much for one transaction."""
-        self._counted.delete_all(list(self._all(reverse=True)))
+        counted = self._counted
+        counted.delete_all(list(counted.scan(counted.first, counted.past, reverse=True)))
 
     def _encoded(self, key: str) -> bytes:
         """Where the entry of ``key`` stands in the order."""
@@ -246,6 +264,18 @@ class PersistentMap(MutableMapping[str, bytes]):
             raise TypeError(f"a key is a str, not {type(key).__name__}") from None
         except UnicodeEncodeError as error:
             raise InvalidInput("a key must have a form in UTF-8, so it cannot hold lone surrogates") from error
+
+    def _entries_of(self, new: dict[str, Value]) -> dict[bytes, bytes] | None:
+        """All of them at once, if they are as they should be; else None, and one by one they say what is wrong."""
+        if not new or set(map(type, new.values())) != {bytes} or max(map(len, new.values())) > MAX_VALUE_BYTES:
+            return None
+        try:
+            entries = list(map(self._namespace.__add__, map(_encode, new)))
+        except (TypeError, UnicodeEncodeError):
+            return None
+        if max(map(len, entries)) > MAX_KEY_BYTES:  # perhaps: the namespace is in this length
+            return None
+        return dict(zip(entries, new.values(), strict=True))  # type: ignore[arg-type]  # all are bytes
 
     def _entry(self, key: str) -> bytes:
         """The entry of a ``key`` that may be written."""

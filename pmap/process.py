@@ -8,21 +8,50 @@ error, and their standard input is empty, so they cannot get between the frames.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from pmap.core import EnclaveCore
 from pmap.launch import Launcher, load_enclave
-from wire.errors import Malformed, PmapError, ProofInvalid
+from pmap.succession import HandingOver, TakingOver
+from wire.errors import InvalidInput, Malformed, PmapError, ProofInvalid
 from wire.frames import encode_frame, read_command
-from wire.messages import Command, Deliver, Delivered, Effect, End, Learn, Learned, Ready, Records, Refused, Start, Stop
+from wire.messages import (
+    Attest,
+    Attested,
+    Command,
+    Declined,
+    Deliver,
+    Delivered,
+    Effect,
+    End,
+    HandedOver,
+    HandOver,
+    Invite,
+    Invited,
+    Learn,
+    Learned,
+    Ready,
+    Receive,
+    Received,
+    Records,
+    Refused,
+    Requested,
+    Start,
+    Stop,
+    TakeOver,
+)
+from wire.simulated import SIMULATED
+from wire.tee.choice import TEES, TeeChoice
 
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 2
@@ -40,31 +69,47 @@ class EnclaveProcess:
         self._incoming = incoming
         self._outgoing = outgoing
 
-    def run(self, spec: str, simulated_key: Path | None) -> int:
+    def run(self, spec: str, tee: TeeChoice) -> int:
         """Serve until the host says stop or is gone. Returns the exit code."""
         try:
-            self._serve(self._start(Launcher(load_enclave(spec), simulated_key)))
+            launcher = Launcher(load_enclave(spec), tee)
+            match self._next():
+                case Start(keyring, rotate):
+                    self._serve(launcher, self._start(launcher, keyring, rotate=rotate))
+                case TakeOver(invitation, endorsements):
+                    self._take_over(launcher.take_over(), invitation, endorsements)
+                case _:
+                    raise Malformed("the host is to begin with Start or TakeOver")
         except PmapError as error:
             self._tell(Refused.of(error))
             return EXIT_REFUSED
         return EXIT_DONE
 
-    def _start(self, launcher: Launcher) -> EnclaveCore:
-        start = self._next()
-        if not isinstance(start, Start):
-            raise Malformed("the host is to begin with Start")
-        launched = launcher.launch(start.keyring, self._records())
+    def _start(self, launcher: Launcher, keyring: bytes | None, *, rotate: bool) -> EnclaveCore:
+        launched = launcher.launch(keyring, self._records(), rotate=rotate)
         core = launched.core
+        gc.freeze()  # nothing of a large map is garbage: it is not looked through for any
         self._tell(Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis))
         return core
 
-    def _records(self) -> Iterator[list[bytes]]:
+    def _take_over(self, side: TakingOver, invitation: bytes, endorsements: bytes) -> None:
+        self._tell(Requested(side.request(invitation, endorsements)))
+        match self._next():
+            case Receive(package):
+                self._tell(Received(side.receive(package)))
+            case Stop():
+                pass
+            case _:
+                raise Malformed("the host is to go on with Receive or Stop")
+
+    def _records(self) -> Iterator[Sequence[bytes | memoryview]]:
         while not isinstance(command := self._next(), End):
             if not isinstance(command, Records):
                 raise Malformed("the host is to send records, then End")
             yield command.untrusted_records
 
-    def _serve(self, core: EnclaveCore) -> None:
+    def _serve(self, launcher: Launcher, core: EnclaveCore) -> None:
+        handing_over = launcher.hand_over(core)
         while not isinstance(command := self._next(), Stop):
             match command:
                 case Deliver(batch):
@@ -83,8 +128,23 @@ class EnclaveProcess:
                         self._tell(Learned(str(error)))
                     else:
                         self._tell(Learned(None))
+                case Attest():
+                    self._tell(self._or_declined(lambda: Attested(core.attest().encode())))
+                case Invite():
+                    self._tell(self._or_declined(lambda: Invited(handing_over.invite())))
+                case HandOver():
+                    effect = self._or_declined(partial(_handed_over, handing_over, command))
+                    self._tell(effect)
+                    if isinstance(effect, HandedOver):
+                        return  # two enclaves that go on from one state are a fork
                 case _:
                     raise Malformed(f"the host sent {type(command).__name__} to a running enclave")
+
+    def _or_declined(self, make: Callable[[], Effect]) -> Effect:
+        try:
+            return make()
+        except PmapError as error:
+            return Declined.of(error)
 
     def _next(self) -> Command:
         command = read_command(self._incoming.read)
@@ -101,19 +161,29 @@ class EnclaveProcess:
             raise HostGone from error
 
 
+def _handed_over(side: HandingOver, command: HandOver) -> HandedOver:
+    return HandedOver(side.hand_over(command.request, command.endorsements))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line of the enclave process; its exit code is 0, or 2 after a Refused."""
     parser = argparse.ArgumentParser(
         prog="python -m pmap", description="Run an enclave for a host that speaks frames over stdin and stdout."
     )
     parser.add_argument("enclave", metavar="MODULE:CLASS", help="the enclave's class, such as bank:Bank")
-    parser.add_argument(
-        "--simulated-key",
-        metavar="FILE",
-        type=Path,
-        help="the simulated TEE's key file; made if it is missing and the store is new (INSECURE: for development)",
-    )
+    _add_tee_options(parser)
     options = parser.parse_args(arguments)
+    try:
+        tee = TeeChoice(
+            options.tee,
+            options.tee_root,
+            options.key_source,
+            options.dstack_socket,
+            options.simulated_key,
+            options.simulated_signer,
+        )
+    except InvalidInput as error:
+        parser.error(str(error))
     if os.isatty(0):
         parser.error("standard input is a terminal: enclaves are started by their host, as in: pmap serve bank:Bank")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is the host who stops us
@@ -121,13 +191,46 @@ def main(arguments: list[str] | None = None) -> int:
     _end_with_the_host(incoming.fileno())
     if (here := os.getcwd()) not in sys.path:  # left out if Python runs with its safe path
         sys.path.insert(0, here)
-    print(f"pmap: {options.enclave} runs in a SIMULATED TEE: nothing protects it or its key", file=sys.stderr)
+    print(f"pmap: {_announcement(options.enclave, tee)}", file=sys.stderr)
     try:
-        return EnclaveProcess(incoming, outgoing).run(options.enclave, options.simulated_key)
+        return EnclaveProcess(incoming, outgoing).run(options.enclave, tee)
     except HostGone:
         with suppress(BrokenPipeError):
             outgoing.close()  # here, where the error of flushing to nobody can be caught
         return EXIT_DONE
+
+
+def _add_tee_options(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group(
+        "where it runs",
+        "In a TEE these are measured with its command line: another choice is another identity.",
+    )
+    options.add_argument("--tee", choices=TEES, default=SIMULATED, help="the TEE, never guessed; default: %(default)s")
+    options.add_argument(
+        "--tee-root", metavar="DIR", type=Path, default=Path("/"), help="the folder that the TEE's files are under"
+    )
+    options.add_argument(
+        "--key-source",
+        metavar="SOURCE",
+        help="where the sealing key comes from if not from the TEE: vtpm, vtpm:TCTI, file:PATH, provider:MODULE:NAME",
+    )
+    options.add_argument("--dstack-socket", metavar="PATH", type=Path, help="the dstack guest agent's socket")
+    options.add_argument(
+        "--simulated-key",
+        metavar="FILE",
+        type=Path,
+        help="the simulated TEE's key file; made if it is missing and the store is new (INSECURE: for development)",
+    )
+    options.add_argument(
+        "--simulated-signer", metavar="NAME", help="who is said to have signed the code, in the simulated TEE"
+    )
+
+
+def _announcement(spec: str, tee: TeeChoice) -> str:
+    if tee.kind == SIMULATED:
+        return f"{spec} runs in a SIMULATED TEE: nothing protects it or its key"
+    where = "" if tee.root == Path("/") else f", whose files are read under {tee.root}: NOT the machine's own"
+    return f"{spec} runs in the TEE {tee.kind}{where}"
 
 
 def _claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:

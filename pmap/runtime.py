@@ -6,9 +6,22 @@ that it has written leaves with one commit (:meth:`Runtime.commit`).
 
 from __future__ import annotations
 
-from pmap.clients import UNRESOLVED, ClientState, Position, client_key, clients, positions_issued_to, resolve
+from typing import TYPE_CHECKING
+
+from pmap.clients import (
+    NOWHERE,
+    UNRESOLVED,
+    ClientState,
+    client_key,
+    largest_shown,
+    positions_issued_to,
+    resolve,
+    shown_sizes,
+    size_of,
+)
 from pmap.enclave import Enclave, EnclaveSettings
-from pmap.filesystem.setup import check_stored, mount
+from pmap.entries import FILES, Entries, successor
+from pmap.filesystem.settings import FilesystemSettings
 from pmap.freshness import Evidence
 from pmap.inbox import Inbox
 from pmap.log import CommitLog
@@ -17,10 +30,13 @@ from pmap.sessions import Session, Sessions
 from pmap.stability import Stability
 from pmap.turn import Turn
 from wire.boundary import Delivery, StoredCommit
-from wire.checkpoint import Checkpoint
+from wire.checkpoint import POSITION_BYTES, position
 from wire.crypto import PUBLIC_KEY_BYTES, Randomness
 from wire.errors import InvalidInput
 from wire.mail import Outcome, Reply
+
+if TYPE_CHECKING:
+    from pmap.filesystem.filesystem import FileSystem
 
 
 class Runtime:
@@ -33,12 +49,11 @@ class Runtime:
         self.entries = log.entries
         self.live = log.entries.live
         self.map = PersistentMap(log.entries, self.settings.map_size)
-        check_stored(log.entries, self.settings.files)
-        self.fs = mount(log.entries, self.settings.files)
+        self.fs = _files(log.entries, self.settings.files)
         self.sessions = Sessions()
         self.inbox = Inbox(log.entries)
         self.stability = Stability(self.settings.roster)
-        self.evidence = Evidence(log.history, log.public_key)
+        self.evidence = Evidence(log.history, log.store_id, log.public_key)
         self.persistent = self.settings.persistent
         self.enrolled = 0
         self.turn = Turn()
@@ -50,13 +65,12 @@ class Runtime:
         enclave._platform = self
 
     def _load_clients(self) -> None:
-        acked = []
-        for client, state in clients(self.entries):
-            self.enrolled += 1
+        shown = shown_sizes(self.entries)
+        self.enrolled = len(shown)
+        for client in shown:
             self.stability.enrol(client)
-            acked.append((client, state.acked.size))
         # Only once all are enrolled: fewer voters would make too small a quorum.
-        for client, size in acked:
+        for client, size in shown.items():
             self.stability.acknowledge(client, size)
 
     @property
@@ -70,23 +84,24 @@ class Runtime:
         """The number under which the host will keep this turn's outbox items."""
         return self.log.n + 1 if self.persistent else self._number + 1
 
-    def issue(self) -> Position:
-        """The checkpoint that the coming commit gives out; its root is filled in once it is known."""
-        return Position(self.log.n + 1, UNRESOLVED) if self.persistent else Position()
+    def issue(self) -> bytes:
+        """The position that the coming commit gives out; its root is filled in once it is known."""
+        return position(self.log.n + 1, UNRESOLVED) if self.persistent else NOWHERE
 
-    def check_highest(
-        self, claimed: Checkpoint | None, key: bytes, client: ClientState, *, hello: bool = False
-    ) -> None:
+    def check_highest(self, claim: bytes, key: bytes, client: ClientState, *, hello: bool = False) -> None:
         """Rule 2 of :mod:`pmap.freshness` for this client."""
-        self.evidence.check_highest(claimed, client, lambda: positions_issued_to(self.entries, key), hello=hello)
+        if hello or not (claim or client.issued == NOWHERE):
+            client.acked = largest_shown(self.entries, key, client)
+        self.evidence.check_highest(claim, client, lambda: positions_issued_to(self.entries, key), hello=hello)
 
-    def save_client(self, key: bytes, client: ClientState, *shown: Checkpoint | None) -> None:
-        """Write a client's entry after it has shown evidence that was accepted. Inside a transaction."""
-        for evidence in shown:
-            if evidence is not None and evidence.size > client.acked.size:
-                client.acked = Position(evidence.size, evidence.root)
-        client.issued = self.issue()
-        self.stability.acknowledge(key, client.acked.size)
+    def acknowledge(self, key: bytes, client: ClientState, highest: bytes) -> None:
+        """Take evidence that was accepted into a client's state, which is then to be saved."""
+        if size_of(highest) > size_of(client.acked):
+            client.acked = highest[:POSITION_BYTES]
+        self.stability.acknowledge(key, size_of(client.acked))
+
+    def save_client(self, key: bytes, client: ClientState) -> None:
+        """Write a client's entry. Inside a transaction."""
         entry = client_key(key)
         self.entries.put(entry, client.encode())
         self.turn.touched.append(entry)
@@ -95,10 +110,10 @@ class Runtime:
     def commit(self) -> Delivery:
         """Make the commit, if there is anything to commit, then the replies that carry its checkpoint."""
         turn, self.turn = self.turn, Turn()
-        stored, checkpoint = None, None
+        stored, evidence = None, b""
         if turn.commits and self.persistent:
             made = self.log.commit()
-            checkpoint = self.log.checkpoint
+            evidence = self.log.checkpoint.encode()
             stored = StoredCommit(made.n, made.record, made.leaf, made.tail)
             for key in turn.touched:
                 resolve(self.entries, key, made.n, made.root)
@@ -106,7 +121,7 @@ class Runtime:
             self.entries.take_changes()
             self._number += 1
         number = self.log.n if self.persistent else self._number
-        return turn.seal(number, stored, checkpoint, self.stability.size, self._randomness, self._padding)
+        return turn.seal(number, stored, evidence, self.stability.size, self._randomness, self._padding)
 
     # --- mails that the enclave sends on its own ---------------------------------------------------------
 
@@ -132,6 +147,16 @@ class Runtime:
         index = self.turn.boxed(None, session, Reply(Outcome.INBOX, "inbox", number, b"", None, 0, body))
         key = self.inbox.place(session.client, number, self.issue(), self.next_number(), index)
         self.turn.touched.append(key)
+
+
+def _files(entries: Entries, settings: FilesystemSettings) -> FileSystem | None:
+    if not settings.persistent and not settings.memory and not entries.order.run(FILES, successor(FILES), 1):
+        return None
+    # Here, because an enclave without files starts sooner without the code for them.
+    from pmap.filesystem.setup import check_stored, mount
+
+    check_stored(entries, settings)
+    return mount(entries, settings)
 
 
 def _public_key(text: str) -> bytes:

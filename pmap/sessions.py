@@ -6,20 +6,25 @@ cannot take the place of a newer one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from wire.crypto import HmacKey
 from wire.errors import ClientStale, ReplayRefused
 
 
 @dataclass(slots=True)
 class Session:
-    """One session. ``number`` and ``hello`` are the hello's number and digest."""
+    """One session. ``number`` and ``hello`` are the hello's number and digest, ``sender`` the client's key in hex."""
 
     id: bytes
     client: bytes
-    secret: bytes
+    secret: HmacKey
     number: int
     hello: bytes
+    sender: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sender = self.client.hex()
 
 
 class Sessions:

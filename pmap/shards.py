@@ -4,8 +4,8 @@ A store takes part once it has a shard map (:mod:`wire.shard_map`). The owner's 
 authority: no host and no client can move anything. The rules, all of them:
 
 1. The first map is of version 1, or gives this store nothing. If there are entries already, it gives it everything.
-2. Each later map is of the same owner, cluster and number of partitions, and of a higher version. The same map again
-   changes nothing.
+2. Each later map is of the same owner, cluster and number of partitions, and of a higher version. Stores keep their
+   places; new ones come behind them. The same map again changes nothing.
 3. What the store loses has been on its way out by the map before: it took no writes since.
 4. What the store gains has been on its way in by the map before, and the new one says exactly what has arrived.
 5. A partition is read where it is owned, and written where it is owned and not on its way out.
@@ -178,6 +178,8 @@ class Shards:
             raise self._refused(f"map {new.version} is older")
         if new.version == old.version:
             raise self._refused("another map of this version")
+        if new.identities[: len(old.identities)] != old.identities:
+            raise self._refused("a store has changed its place in the map")
         before, now = view.owned(), after.owned()
         if before != now:
             self._check_moved(view, new, gained=now - before, lost=before - now)

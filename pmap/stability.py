@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from sortedcontainers import SortedDict
+from heapq import heappop, heappush
 
 from wire.codec import pack
 from wire.crypto import PUBLIC_KEY_BYTES, sha256
@@ -45,7 +44,7 @@ class Roster:
 class Stability:
     """Tracks the stable size of one store."""
 
-    __slots__ = ("_above", "_acked", "_open", "_quorum", "_sizes", "_total", "_weights", "size")
+    __slots__ = ("_above", "_acked", "_heap", "_open", "_quorum", "_sizes", "_total", "_weights", "size")
 
     def __init__(self, roster: Roster) -> None:
         self.size = 0
@@ -54,8 +53,10 @@ class Stability:
         self._total = sum(self._weights.values())
         self._quorum = roster.quorum
         self._acked: dict[bytes, int] = {}
-        # Weight of the voters at each acknowledged size above the stable one, and the sum of these weights.
-        self._sizes: SortedDict = SortedDict()
+        # Weight of the voters at each acknowledged size above the stable one, and the sum of these weights. The heap
+        # has each of these sizes once; one that the last voter has left stays in it, with a weight of 0.
+        self._sizes: dict[int, int] = {}
+        self._heap: list[int] = []
         self._above = 0
 
     def enrol(self, client: bytes) -> None:
@@ -77,20 +78,24 @@ class Stability:
             return
         sizes = self._sizes
         if before > self.size:
-            self._remove(before, weight)
-        sizes[size] = sizes.get(size, 0) + weight
+            sizes[before] -= weight
+            self._above -= weight
+        if size in sizes:
+            sizes[size] += weight
+        else:
+            sizes[size] = weight
+            heappush(self._heap, size)
         self._above += weight
+        if len(sizes) > 2 * len(self._weights):
+            self._forget_left_sizes()
         while self._above >= self._needed():
-            self.size, reached = sizes.popitem(0)
-            self._above -= reached
+            self.size = heappop(self._heap)
+            self._above -= self._sizes.pop(self.size)
+
+    def _forget_left_sizes(self) -> None:
+        # While a quorum is silent nothing is taken off the heap; there are at most as many sizes as voters in use.
+        self._sizes = {size: weight for size, weight in self._sizes.items() if weight}
+        self._heap = sorted(self._sizes)
 
     def _needed(self) -> int:
         return self._total // 2 + 1 if self._quorum is None else self._quorum
-
-    def _remove(self, size: int, weight: int) -> None:
-        left = self._sizes[size] - weight
-        if left:
-            self._sizes[size] = left
-        else:
-            del self._sizes[size]
-        self._above -= weight

@@ -67,7 +67,7 @@ class Restart:
         self.new_keyring: bytes | None = None
         """After :meth:`finish`: what the host must put in the keyring's place before it stores another record."""
 
-    def feed(self, untrusted_records: Iterable[bytes]) -> None:
+    def feed(self, untrusted_records: Iterable[bytes | memoryview]) -> None:
         """Raises CorruptedStore and UnsupportedVersion."""
         records = iter(untrusted_records)
         if not self._shown:

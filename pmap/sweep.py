@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from itertools import accumulate, islice
+from itertools import accumulate
 from operator import add
 from typing import Final, Literal
 
-from sortedcontainers import SortedDict
-
+from pmap.order import KeyOrder
 from wire.errors import InvalidInput
 from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_FULL_SWEEP_BYTES
 
@@ -45,7 +44,7 @@ class Sweep:
         self._previous: deque[tuple[bytes, int]] = deque()
         self._current: deque[tuple[bytes, int]] = deque()
 
-    def take(self, live: SortedDict, budget: int | None) -> tuple[list[bytes], int, bool]:
+    def take(self, live: dict[bytes, bytes], order: KeyOrder, budget: int | None) -> tuple[list[bytes], int, bool]:
         """The next slice: ``([key, value, key, value, ...], bytes, wrapped)``.
 
         ``budget`` is in bytes (None: the whole map, from its start). An entry larger than the whole
@@ -54,14 +53,15 @@ class Sweep:
         if budget is None:
             cost = _cost(live)
             if cost <= MAX_FULL_SWEEP_BYTES:
-                return _flat(list(live), list(live.values())), cost, True
+                keys = list(order)
+                return _flat(keys, list(map(live.__getitem__, keys))), cost, True
             # More than one record holds, with everything beside the map: as much of it as does.
             budget = MAX_FULL_SWEEP_BYTES
         # In bulk, not entry by entry: this is the larger part of a small commit's cost. How many entries fit is
         # guessed from the last slice, and put right.
         guess = self._guess
         while True:
-            keys = list(islice(live.irange(self.cursor), guess))
+            keys = order.run(self.cursor, None, guess)
             values = list(map(live.__getitem__, keys))
             costs = list(accumulate(map(add, map(len, keys), map(len, values))))
             fit = bisect_right(range(len(costs)), budget, key=lambda i: costs[i] + (i + 1) * ENTRY_OVERHEAD_BYTES)
@@ -103,5 +103,5 @@ def _flat(keys: list[bytes], values: list[bytes]) -> list[bytes]:
     return flat
 
 
-def _cost(live: SortedDict) -> int:
+def _cost(live: dict[bytes, bytes]) -> int:
     return sum(map(len, live)) + sum(map(len, live.values())) + len(live) * ENTRY_OVERHEAD_BYTES

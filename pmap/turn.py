@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 from pmap.sessions import Session
 from wire.boundary import Answer, AnswerKind, Delivery, OutboxMessage, ProofWanted, Rejection, StoredCommit
-from wire.checkpoint import Checkpoint
 from wire.crypto import Randomness
-from wire.mail import Outcome, Reply, seal_reply
+from wire.mail import Outcome, Reply, seal_issuing, seal_reply
 from wire.padding import Padding
 
 
@@ -81,12 +80,12 @@ class Turn:
         self,
         number: int,
         commit: StoredCommit | None,
-        checkpoint: Checkpoint | None,
+        evidence: bytes,
         stable: int,
         randomness: Randomness,
         padding: Padding,
     ) -> Delivery:
-        """Encrypt the replies, now that the checkpoint is known, and hand everything out."""
+        """Encrypt the replies, now that the evidence that they issue is known, and hand everything out."""
         outbox: list[OutboxMessage] = []
         answers = self.answers
         # An inbox mail that was sent and sent anew within this commit: the host drops before it adds.
@@ -95,9 +94,11 @@ class Turn:
             reply, session, position, index = pending.reply, pending.session, pending.position, pending.index
             if position is None and index in superseded:
                 continue
-            if reply.outcome is not Outcome.REFUSED:
-                reply = reply._replace(checkpoint=reply.checkpoint or checkpoint, stable=stable)
-            message = seal_reply(reply, session.id, session.secret, randomness, padding)
+            if reply.outcome is Outcome.REFUSED:
+                message = seal_reply(reply, session.id, session.secret, randomness, padding)
+            else:
+                issued = evidence if reply.checkpoint is None else reply.checkpoint.encode()
+                message = seal_issuing(reply, issued, stable, session.id, session.secret, randomness, padding)
             if index is None:
                 assert position is not None
                 answers.append(Answer(position, AnswerKind.DIRECT, data=message))

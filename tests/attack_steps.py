@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,6 +13,11 @@ import pytest
 
 from client import EnclaveClient, ForkDetected, HostUnavailable, OutcomeUnknown, RollbackDetected
 from host_store.adversary import MaliciousHost
+from host_store.lmdb_store import LmdbStore
+from pmap.enclave import EnclaveSettings
+from pmap.launch import read_key_file
+from pmap.startup import Restart
+from pmap.tee.simulated import SimulatedTee, measure
 from wire.alarm import Alarm, verify_alarm
 from wire.errors import FreshnessError, PmapError
 from wire.mail import Outcome, Reply, open_reply
@@ -179,6 +185,25 @@ def silently(operation: Callable[[], object]) -> None:
     """An operation of which it does not matter whether it works."""
     with suppress(PmapError):
         operation()
+
+
+def rotated_keyring(host: MaliciousHost) -> bytes:
+    """Have an enclave start on the store and change its key, and stop it there: the keyring that it asks to be stored.
+
+    The store stays as it is, and closed.
+    """
+    host.stop()
+    with LmdbStore.open(host._folder) as store:
+        keyring, head = store.keyring(), store.head()
+        assert keyring is not None
+        code = measure(host.enclave, EnclaveSettings.of(host.enclave).measured())
+        tee = SimulatedTee(read_key_file(host._world.key_file, os.urandom, create=False), code)
+        restart = Restart(host.enclave(), tee, os.urandom, keyring, rotate=True)
+        (newest,) = store.read(head.n, head.n + 1)
+        restart.feed([newest, *store.read(head.first, head.n + 1)])
+        restart.finish()
+    assert restart.new_keyring is not None
+    return restart.new_keyring
 
 
 def fill_window(host: MaliciousHost, client: EnclaveClient, commits: int = 16) -> None:

@@ -100,3 +100,31 @@ class Voted(Ledger):
 def with_voters(voters: dict[str, int], quorum: int | None = None) -> type[Ledger]:
     """A :class:`Ledger` whose voters are these: another enclave for each choice."""
     return type("Voted", (Voted,), {"voters": voters, "quorum": quorum, "__module__": __name__})
+
+
+class Patched(Ledger):
+    """The next version of the code, without a hole that the first one had."""
+
+    security_version = 2
+
+
+class Club(Ledger):
+    """Whoever comes while it is open is a member; ``remove`` makes somebody none, for as long as this history lasts."""
+
+    def admit(self, client: str) -> bool:
+        return "closed" not in self.map
+
+    def receive_mail(self, mail: Mail) -> bytes | None:
+        name = f"member {mail.sender}"
+        if "closed" not in self.map:
+            self.map[name] = b""
+        if name not in self.map:
+            raise Rejected("removed")
+        word, _, rest = mail.body.decode().partition(" ")
+        if word == "close":
+            self.map["closed"] = b""
+            return b"closed"
+        if word == "remove":
+            del self.map[f"member {rest}"]
+            return b"removed"
+        return super().receive_mail(mail)

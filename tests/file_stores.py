@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from itertools import count
 
 from pmap.filesystem.filesystem import FileSystem
-from pmap.filesystem.setup import FilesystemSettings, mount
+from pmap.filesystem.settings import FilesystemSettings
+from pmap.filesystem.setup import mount
 from pmap.keyring import Keyring
 from pmap.log import CommitLog
 from pmap.map import PersistentMap

@@ -19,7 +19,7 @@ from wire.tee.intel_quote import Quote
 from wire.tee.x509 import Certificate
 
 _SGX_EXTENSION = "1.2.840.113741.1.13.1"
-_START, _END = datetime(2025, 6, 19, 10, 0, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+_START, _END = datetime(2025, 6, 19, 10, 0, tzinfo=UTC), datetime(2049, 1, 1, tzinfo=UTC)
 _PEM = serialization.Encoding.PEM
 
 
@@ -112,14 +112,18 @@ class Platform:
     def pem_chain(self) -> bytes:
         return self.pck.pem + self.pck_ca.pem + self.root.pem
 
-    def collateral(self, *, status: str | None = None, pck_chain: bool = False) -> str:
-        """The recorded collateral, signed anew; ``status``: of every TCB level."""
+    def collateral(self, *, status: str | None = None, pck_chain: bool = False, now: int | None = None) -> str:
+        """The recorded collateral, signed anew; ``status``: of every TCB level; ``now``: issued a day before that."""
         fields: dict[str, str] = json.loads(self.recorded.endorsements.collateral or "")
         for name in ("tcb_info", "qe_identity"):
             statement: dict[str, Any] = json.loads(fields[name])
             if status is not None and name == "tcb_info":
                 for level in statement["tcbLevels"]:
                     level["tcbStatus"] = status
+            if now is not None:
+                for field, days in (("issueDate", -1), ("nextUpdate", 29)):
+                    moment = datetime.fromtimestamp(now + days * 86_400, UTC)
+                    statement[field] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
             fields[name] = json.dumps(statement, separators=(",", ":"))
             fields[f"{name}_signature"] = self.signing.sign(fields[name].encode()).hex()
             fields[f"{name}_issuer_chain"] = (self.signing.pem + self.root.pem).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +27,8 @@ from host_store.host import EnclaveHost
 TESTS = Path(__file__).resolve().parent
 STRACE = shutil.which("strace")
 SECONDS = 60.0
+MAILS = 4
+"""So many are sent to a host that is going to be killed at a system call."""
 
 
 def free_port() -> int:
@@ -87,40 +92,59 @@ class ServedHost:
 
 
 class Zygote:
-    """Servers on one store, one after the other, forked from a process that has everything loaded."""
+    """Servers, one after the other, forked from a process that has everything loaded. The port stays the same."""
 
-    def __init__(self, store: Path | str) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "crash.served", "--zygote", str(store), str(self.port)]
+        command = [sys.executable, "-m", "crash.served", "--zygote", str(self.port)]
         self._process = subprocess.Popen(
             command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env=_environment(),
         )  # fmt: skip
         self._child = 0
+        self._tracer: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, process: bool = False) -> None:
-        """Have one serve, with its enclave in the same process or in one of its own."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("process\n" if process else "thread\n")
-        self._process.stdin.flush()
+    def start(self, store: Path | str, *, process: bool = False, under: Sequence[str] = ()) -> bool:
+        """Serve a store, with the enclave in the same process or in one of its own; False if it died before it could.
+
+        ``under``: a command that attaches to a process.
+        """
+        self._tell(f"{'process' if process else 'thread'} {store}\n")
         self._child = int(self._line())
-        assert self._line() == self.url
+        if under:
+            self._tracer = subprocess.Popen([*under, "-p", str(self._child)], stderr=subprocess.DEVNULL)
+            _wait_until(lambda: _is_traced(self._child))
+        self._tell("\n")
+        return self._line() == self.url or self._ended()
+
+    def _tell(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+        self._process.stdin.flush()
+
+    def _ended(self) -> bool:
+        self._child = 0
+        if self._tracer is not None:
+            self._tracer.wait(SECONDS)
+            self._tracer = None
+        return False
 
     def kill(self) -> None:
-        """``kill -9`` it, and wait for its end. Its enclave must not outlive it."""
-        enclaves = self.enclaves()
-        os.kill(self._child, signal.SIGKILL)
-        assert self._line() == "ended"
-        self._child = 0
-        until = time.monotonic() + SECONDS
-        while any(map(_lives, enclaves)):
-            assert time.monotonic() < until, "an enclave outlives its host"
-            time.sleep(0.005)
+        """``kill -9`` it if it lives, and wait for its end. Its enclave must not outlive it."""
+        if self._child:
+            enclaves = self.enclaves()
+            with suppress(ProcessLookupError):  # it died by itself meanwhile
+                os.kill(self._child, signal.SIGKILL)
+            assert self._line() == "ended"
+            self._ended()
+            _wait_until(lambda: not any(map(_lives, enclaves)))
 
     def enclaves(self) -> list[int]:
         """The process ids of the running host's enclave, if that has a process."""
         tasks = Path(f"/proc/{self._child}/task")
+        if not tasks.exists():
+            return []
         return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
 
     def kill_enclave(self) -> bool:
@@ -133,8 +157,7 @@ class Zygote:
 
     def close(self) -> None:
         """End everything."""
-        if self._child:
-            self.kill()
+        self.kill()
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(SECONDS)
@@ -143,6 +166,18 @@ class Zygote:
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < until, "this takes too long"
+        time.sleep(0.002)
+
+
+def _is_traced(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return "TracerPid:\t0\n" not in status
 
 
 def _lives(pid: int) -> bool:
@@ -157,14 +192,63 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("COV")}
 
 
-def strace_or_skip(*inject: str) -> list[str]:
-    """The command under which the kernel answers some calls with a signal or an error."""
+# --- system calls -------------------------------------------------------------------------------------------
+
+_CHANGES_NOTHING = frozenset(
+    {"access", "close", "execve", "faccessat2", "fadvise64", "fcntl", "flock", "fstat", "fstatfs", "getdents64"}
+    | {"ioctl", "lseek", "mmap", "munmap", "newfstatat", "pread64", "preadv", "read", "readlink", "readlinkat"}
+    | {"readv", "statfs", "statx"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """System calls that change something in a store: how often each was made, and the paths that they named."""
+
+    counts: Counter[str]
+    store: Path
+    paths: tuple[str, ...]
+
+    def paths_in(self, store: Path) -> list[str]:
+        """The same paths in another store."""
+        return [path.replace(str(self.store), str(store), 1) for path in self.paths]
+
+
+def strace_or_skip(*inject: str, paths: Sequence[str] = ()) -> list[str]:
+    """The command under which the kernel answers some calls (with these paths, if any) with a signal or an error."""
+    command = _strace_or_skip()
+    names = ",".join(one.partition(":")[0] for one in inject)
+    options = ["-e", f"trace={names}", *(part for one in inject for part in ("-e", f"inject={one}"))]
+    return [*command, "-o", "/dev/null", *options, *(part for path in paths for part in ("-P", path))]
+
+
+def tracing(log: Path) -> list[str]:
+    """The command under which every call with a file goes into a log."""
+    return [*_strace_or_skip(), "-y", "-o", str(log), "-e", "trace=desc,file"]
+
+
+def changing_calls(log: Path, store: Path) -> Calls:
+    """What a log of :func:`tracing` says of a store. No list of expected calls: a store may find others to use."""
+    counts: Counter[str] = Counter()
+    paths = {str(store)}
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        name = line.partition(" ")[2].strip().partition("(")[0]
+        found = set(re.findall(rf"{re.escape(str(store))}[^\s\"<>,)]*", line))
+        found = {path for path in found if not path.endswith(".new")}  # named after a process: another one each time
+        opened = name == "openat" and "O_CREAT" not in line
+        if found and name.isidentifier() and name not in _CHANGES_NOTHING and not opened:
+            counts[name] += 1
+            paths |= found
+    return Calls(counts, store, tuple(sorted(paths)))
+
+
+def _strace_or_skip() -> list[str]:
     if STRACE is None:
         pytest.skip("strace is not installed")
-    probe = subprocess.run([STRACE, "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False)
+    probe = subprocess.run([STRACE, "-o", "/dev/null", "true"], capture_output=True, check=False)
     if probe.returncode != 0:
         pytest.skip("processes may not be traced here")
-    return [STRACE, "-f", "-qq", "-o", "/dev/null", *(part for one in inject for part in ("-e", f"inject={one}"))]
+    return [STRACE, "-f", "-qq"]
 
 
 class Account:

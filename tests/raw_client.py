@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wire.attestation import Attestation
-from wire.checkpoint import Checkpoint
+from wire.checkpoint import Checkpoint, encode_evidence
 from wire.codec import unpack
 from wire.crypto import SigningKey, Unauthentic
 from wire.mail import (
@@ -95,7 +95,8 @@ class RawClient:
         stream = self.stream(topic)
         if kind is RequestKind.RECOVER:
             body = stream.last
-        request = Request(kind, topic, stream.next, stream.evidence, self.highest, self.inbox_ack, body)
+        shown = encode_evidence(stream.evidence), encode_evidence(self.highest)
+        request = Request(kind, topic, stream.next, *shown, self.inbox_ack, body)
         stream.pending = seal_request(request, self.session, self.secret, os.urandom)
         if kind is not RequestKind.RECOVER:
             stream.last = request_id(stream.pending)

@@ -24,12 +24,18 @@ SETTINGS: dict[str, Any] = {"constraint": "SEC:INSECURE", "retry_delays": (0.0, 
 
 
 @contextmanager
-def stores_of(count: int, **settings: Any) -> Iterator[Stores]:
-    """Hosts in a folder of their own. What is tested with them does not depend on a disk, so it is in memory if it can
-    be: every mail is synced several times."""
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory if there is one: for what is synced several times a mail, and does not depend on a disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        stores = Stores(Path(folder), count, **settings)
+        yield Path(folder)
+
+
+@contextmanager
+def stores_of(count: int, **settings: Any) -> Iterator[Stores]:
+    """Hosts in a folder of their own."""
+    with memory_folder() as folder:
+        stores = Stores(folder, count, **settings)
         try:
             yield stores
         finally:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from wire.tee.endorsements import Endorsements
 from wire.tee.intel import Collateral
-from wire.tee.verify import Endorsements
 from wire.tee.x509 import Certificate, parse_pem
 
 FOLDER: Final = Path(__file__).parent / "vectors" / "attestation"

@@ -13,6 +13,11 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SHOWN = {
     "embedding.py": ["in the map: {'alice': b'0', 'bob': b'20'}", "refused: the store stands at commit"],
     "custom_enclave.py": ["alice has b'100'", "bob was refused: you would owe us 5", "bob has b'0'"],
+    "sharded.py": [
+        "entries: 200",
+        "account 7 has b'42' and all are there: 200",
+        "refused: shard map 1 was shown where",
+    ],
     "async_client.py": ["entries: 100", "results of the batch: [None, True, b'100']", "is stable"],
 }
 

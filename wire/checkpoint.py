@@ -19,7 +19,8 @@ from wire.errors import EvidenceInvalid, Malformed
 from wire.limits import MAX_NOTE_BYTES, MAX_TREE_SIZE
 
 STORE_ID_BYTES: Final = 16
-CHECKPOINT_BYTES: Final = 8 + HASH_BYTES + SIGNATURE_BYTES
+POSITION_BYTES: Final = 8 + HASH_BYTES
+CHECKPOINT_BYTES: Final = POSITION_BYTES + SIGNATURE_BYTES
 ORIGIN_PREFIX: Final = "pmap.store/"
 
 _KEY_ID_BYTES: Final = 4
@@ -33,6 +34,21 @@ def checkpoint_body(store_id: bytes, size: int, root: bytes) -> bytes:
     """The text that is signed: origin, decimal size and base64 root, each line ended by a newline."""
     # b2a_base64 ends its line itself.
     return f"{ORIGIN_PREFIX}{store_id.hex()}\n{size}\n".encode() + b2a_base64(root)
+
+
+def position(size: int, root: bytes) -> bytes:
+    """A point of a history, 40 bytes: ``size(8, big-endian) ‖ root(32)``."""
+    return size.to_bytes(8, "big") + root
+
+
+def encode_evidence(checkpoint: Checkpoint | None) -> bytes:
+    """Evidence as messages carry it: 104 bytes, or none at all."""
+    return b"" if checkpoint is None else checkpoint.encode()
+
+
+def decode_evidence(store_id: bytes, data: bytes) -> Checkpoint | None:
+    """Undo :func:`encode_evidence`; the signature is not checked. Raises :class:`Malformed`."""
+    return Checkpoint.decode(store_id, data) if data else None
 
 
 def key_id(name: str, public_key: bytes) -> bytes:
@@ -75,8 +91,8 @@ class Checkpoint:
         return checkpoint_body(self.store_id, self.size, self.root)
 
     def encode(self) -> bytes:
-        """``size(8, big-endian) ‖ root(32) ‖ signature(64)``."""
-        return self.size.to_bytes(8, "big") + self.root + self.signature
+        """``size(8, big-endian) ‖ root(32) ‖ signature(64)``: what travels as evidence. It starts with its position."""
+        return position(self.size, self.root) + self.signature
 
     @classmethod
     def decode(cls, store_id: bytes, data: bytes) -> Checkpoint:
@@ -84,7 +100,7 @@ class Checkpoint:
         if len(data) != CHECKPOINT_BYTES:
             raise Malformed(f"a checkpoint is {CHECKPOINT_BYTES} bytes long, not {len(data)}")
         size = int.from_bytes(data[:8], "big")
-        return cls(store_id, size, data[8 : 8 + HASH_BYTES], data[8 + HASH_BYTES :])
+        return cls(store_id, size, data[8:POSITION_BYTES], data[POSITION_BYTES:])
 
     def note(self, public_key: bytes) -> str:
         """The C2SP signed note with our one signature line, for people, auditors and witnesses."""

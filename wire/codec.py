@@ -114,6 +114,8 @@ def expect(value: Any, *types: type) -> list[Any]:
 
     ``object`` stands for any type. Booleans do not pass for integers. Raises :class:`Malformed`.
     """
+    if type(value) is list and tuple(map(type, value)) == types:
+        return value
     if type(value) is not list or len(value) != len(types):
         raise Malformed(f"expected an array of {len(types)} fields")
     for field, wanted in zip(value, types, strict=True):

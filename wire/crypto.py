@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,6 +28,9 @@ SIGNATURE_BYTES: Final = 64
 PUBLIC_KEY_BYTES: Final = 32
 
 _ZERO_NONCE: Final = bytes(NONCE_BYTES)
+_SHA256_BLOCK_BYTES: Final = 64
+_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 SEAL_OVERHEAD_BYTES: Final = SALT_BYTES + TAG_BYTES
 
 
@@ -61,12 +64,36 @@ def derive_key(secret: bytes, salt: bytes, label: bytes, *context: bytes) -> byt
     return hmac.digest(pseudorandom_key, info + b"\x01", "sha256")
 
 
-def _message_key(secret: bytes, salt: bytes, label: bytes) -> bytes:
+class HmacKey:
+    """A 32-byte secret that HMAC-SHA256 is keyed with once, for many messages: less than half the time of each."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, secret: bytes) -> None:
+        # RFC 2104: the hash of each padded key's block is what all messages begin with.
+        block = secret.ljust(_SHA256_BLOCK_BYTES, b"\x00")
+        self._inner = hashlib.sha256(block.translate(_INNER_PAD))
+        self._outer = hashlib.sha256(block.translate(_OUTER_PAD))
+
+    def digest(self, message: bytes) -> bytes:
+        """HMAC-SHA256 of ``message``."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+Secret: TypeAlias = bytes | HmacKey
+"""What message keys are derived from: 32 bytes, or (faster) the same keyed once."""
+
+
+def _message_key(secret: Secret, salt: bytes, label: bytes) -> bytes:
     """HKDF-Expand with info = label ‖ salt: the key of one message."""
-    return hmac.digest(secret, b"pmap/1 message " + label + salt + b"\x01", "sha256")
+    message = b"pmap/1 message " + label + salt + b"\x01"
+    return hmac.digest(secret, message, "sha256") if isinstance(secret, bytes) else secret.digest(message)
 
 
-def seal_once(secret: bytes, label: bytes, plaintext: bytes, aad: bytes, randomness: Randomness) -> bytes:
+def seal_once(secret: Secret, label: bytes, plaintext: bytes, aad: bytes, randomness: Randomness) -> bytes:
     """Encrypt one message: ``salt(32) ‖ AES-256-GCM(message key, nonce 0, plaintext, aad)``.
 
     ``secret`` is 32 bytes that are uniformly random or derived: a key of HKDF-Expand as it is (RFC 5869 §3.3).
@@ -77,7 +104,7 @@ def seal_once(secret: bytes, label: bytes, plaintext: bytes, aad: bytes, randomn
     return salt + AESGCM(key).encrypt(_ZERO_NONCE, plaintext, aad)
 
 
-def open_once(secret: bytes, label: bytes, untrusted: bytes, aad: bytes) -> bytes:
+def open_once(secret: Secret, label: bytes, untrusted: bytes, aad: bytes) -> bytes:
     """Undo :func:`seal_once`. Raises :class:`Unauthentic`."""
     if len(untrusted) < SEAL_OVERHEAD_BYTES:
         raise Unauthentic("too short to be a sealed message")

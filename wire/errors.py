@@ -19,7 +19,8 @@
     │   ├── UnsupportedVersion         written by another version of the format
     │   ├── WrongKey                   the sealing key does not open this store
     │   ├── CorruptedStore             bytes that this store's enclave never wrote, or not in this place
-    │   └── DowngradeRefused           the state was written by newer code of this signer than the one that runs
+    │   ├── DowngradeRefused           the state was written by newer code of this signer than the one that runs
+    │   └── StoreHandedOver            the store was handed over to its successor, and is served there
     ├── FreshnessError                 .verdict, .alarm; the operation was not executed
     │   ├── RollbackDetected           the host runs the enclave on an older state
     │   ├── ForkDetected               the host runs the enclave on another history
@@ -161,6 +162,12 @@ class CorruptedStore(StoreError):
 
 class DowngradeRefused(StoreError):
     """The state was written by newer code than the one that was started on it."""
+
+
+class StoreHandedOver(StoreError):
+    """The store was handed over to its successor, and is served there: to go on here would be a fork."""
+
+    fault = Fault.CALLER
 
 
 class FreshnessError(PmapError):

@@ -4,6 +4,9 @@
 
     frame = length of the payload (4, big-endian) ‖ kind (1) ‖ payload (a msgpack array: the message's fields)
 
+Records alone have another payload, because at a start hundreds of megabytes of them come this way: of each record its
+length (4) and its bytes, which are then not copied again on either side.
+
 Neither side trusts the other, so each takes only the other's kinds, each with its own bound, and checks the shape of
 every field. That the encoding is *canonical* is not checked: nothing is signed or hashed over frame bytes, and to
 encode a batch a second time would be the most expensive thing on its way.
@@ -32,7 +35,9 @@ from wire.limits import (
     MAX_ATTESTATION_BYTES,
     MAX_BATCH_BYTES,
     MAX_BATCH_MAILS,
+    MAX_ENDORSEMENTS_BYTES,
     MAX_FRAME_BYTES,
+    MAX_HANDOVER_BYTES,
     MAX_KEYRING_BYTES,
     MAX_PROOF_HASHES,
     MAX_REFUSAL_TEXT_CHARACTERS,
@@ -41,24 +46,37 @@ from wire.limits import (
 from wire.mail import SESSION_BYTES
 from wire.messages import (
     REFUSALS,
+    Attest,
+    Attested,
     Command,
+    Declined,
     Deliver,
     Delivered,
     Effect,
     End,
+    HandedOver,
+    HandOver,
+    Invite,
+    Invited,
     Learn,
     Learned,
     Ready,
+    Receive,
+    Received,
     Records,
     Refused,
+    Requested,
     Start,
     Stop,
+    TakeOver,
 )
 
 _header: Final = Struct(">IB")
+_length: Final = Struct(">I")
 HEADER_BYTES: Final = _header.size
 _ITEM_OVERHEAD_BYTES: Final = 16
 _SMALL_FRAME_BYTES: Final = 16 * 1024
+_HANDOVER_FRAME_BYTES: Final = MAX_HANDOVER_BYTES + MAX_ENDORSEMENTS_BYTES + 2 * _ITEM_OVERHEAD_BYTES
 _MAX_SLOT: Final = (1 << 32) - 1
 
 Read: TypeAlias = Callable[[int], bytes]
@@ -68,12 +86,16 @@ Read: TypeAlias = Callable[[int], bytes]
 # --- frames ---------------------------------------------------------------------------------------------
 
 
-def encode_frame(message: Command | Effect) -> tuple[bytes, bytes]:
-    """A frame's header and payload, to be written one after the other. Raises :class:`LimitExceeded`."""
-    payload = pack(message)
-    if len(payload) > MAX_FRAME_BYTES:
-        raise LimitExceeded(f"a frame of {len(payload)} bytes; at most {MAX_FRAME_BYTES} are allowed")
-    return _header.pack(len(payload), _KINDS[type(message)]), payload
+def encode_frame(message: Command | Effect) -> tuple[bytes | memoryview, ...]:
+    """The pieces of a frame, to be written one after the other. Raises :class:`LimitExceeded`."""
+    if isinstance(message, Records):
+        payload = [part for record in message.untrusted_records for part in (_length.pack(len(record)), record)]
+    else:
+        payload = [pack(message)]
+    length = sum(map(len, payload))
+    if length > MAX_FRAME_BYTES:
+        raise LimitExceeded(f"a frame of {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return _header.pack(length, _KINDS[type(message)]), *payload
 
 
 def read_command(read: Read) -> Command | None:
@@ -104,20 +126,28 @@ def _read(read: Read, kinds: _Kinds) -> Any:
     payload = read(length)
     if len(payload) != length:
         raise Malformed("the stream ends inside a frame")
-    return decode(unpack_authentic(payload))
+    return decode(payload if kind is _RECORDS else unpack_authentic(payload))
 
 
 # --- decoding the host's messages -----------------------------------------------------------------------
 
 
 def _decode_start(fields: Any) -> Start:
-    (keyring,) = expect(fields, object)
-    return Start(_optional_bytes(keyring))
+    keyring, rotate = expect(fields, object, bool)
+    return Start(_optional_bytes(keyring), rotate)
 
 
-def _decode_records(fields: Any) -> Records:
-    (records,) = expect(fields, list)
-    return Records(_each_bytes(records))
+def _decode_records(payload: bytes) -> Records:
+    view, records, at = memoryview(payload), [], 0
+    while at < len(view):
+        start = at + _length.size
+        if start > len(view):
+            raise Malformed("records end inside a length")
+        at = start + _length.unpack_from(view, start - _length.size)[0]
+        if at > len(view):
+            raise Malformed("records end inside a record")
+        records.append(view[start:at])
+    return Records(records)
 
 
 def _decode_end(fields: Any) -> End:
@@ -141,6 +171,42 @@ def _decode_learn(fields: Any) -> Learn:
     if len(proof) > MAX_PROOF_HASHES or any(len(step) != HASH_BYTES for step in [root, *_each_bytes(proof)]):
         raise Malformed("a proof that is too long, or not made of hashes")
     return Learn(_number(size), root, _number(to_size), proof)
+
+
+def _decode_attest(fields: Any) -> Attest:
+    expect(fields)
+    return Attest()
+
+
+def _decode_invite(fields: Any) -> Invite:
+    expect(fields)
+    return Invite()
+
+
+def _decode_hand_over(fields: Any) -> HandOver:
+    return HandOver(*_message_and_endorsements(fields))
+
+
+def _decode_take_over(fields: Any) -> TakeOver:
+    return TakeOver(*_message_and_endorsements(fields))
+
+
+def _message_and_endorsements(fields: Any) -> tuple[bytes, bytes]:
+    message, endorsements = expect(fields, bytes, bytes)
+    if len(message) > MAX_HANDOVER_BYTES or len(endorsements) > MAX_ENDORSEMENTS_BYTES:
+        raise Malformed("a hand-over's message that is too long")
+    return message, endorsements
+
+
+def _decode_receive(fields: Any) -> Receive:
+    return Receive(*_one_message(fields, MAX_HANDOVER_BYTES))
+
+
+def _one_message(fields: Any, max_bytes: int) -> tuple[bytes]:
+    (message,) = expect(fields, bytes)
+    if len(message) > max_bytes:
+        raise Malformed(f"a message of {len(message)} bytes; at most {max_bytes} are allowed")
+    return (message,)
 
 
 def _decode_stop(fields: Any) -> Stop:
@@ -223,6 +289,30 @@ def _decode_learned(fields: Any) -> Learned:
     return Learned(refused)
 
 
+def _decode_attested(fields: Any) -> Attested:
+    return Attested(*_one_message(fields, MAX_ATTESTATION_BYTES))
+
+
+def _decode_invited(fields: Any) -> Invited:
+    return Invited(*_one_message(fields, MAX_HANDOVER_BYTES))
+
+
+def _decode_handed_over(fields: Any) -> HandedOver:
+    return HandedOver(*_one_message(fields, MAX_HANDOVER_BYTES))
+
+
+def _decode_requested(fields: Any) -> Requested:
+    return Requested(*_one_message(fields, MAX_HANDOVER_BYTES))
+
+
+def _decode_received(fields: Any) -> Received:
+    return Received(*_one_message(fields, MAX_KEYRING_BYTES))
+
+
+def _decode_declined(fields: Any) -> Declined:
+    return Declined(*_decode_refused(fields))
+
+
 def _decode_refused(fields: Any) -> Refused:
     name, text = expect(fields, str, str)
     if name not in REFUSALS:
@@ -270,8 +360,9 @@ def _each_bytes(values: list[Any]) -> list[bytes]:
 
 # --- kinds ----------------------------------------------------------------------------------------------
 
-_Kinds: TypeAlias = dict[int, tuple[int, Callable[[Any], Any]]]
-"""Kind -> (most bytes of a payload, its decoder)."""
+_Kind: TypeAlias = tuple[int, Callable[[Any], Any]]
+"""Most bytes of a payload, its decoder."""
+_Kinds: TypeAlias = dict[int, _Kind]
 
 _KINDS: Final[dict[type, int]] = {
     Start: 1,
@@ -280,19 +371,36 @@ _KINDS: Final[dict[type, int]] = {
     Deliver: 4,
     Learn: 5,
     Stop: 6,
+    Attest: 7,
+    Invite: 8,
+    HandOver: 9,
+    TakeOver: 10,
+    Receive: 11,
     Ready: 17,
     Delivered: 18,
     Learned: 19,
     Refused: 20,
+    Attested: 21,
+    Invited: 22,
+    HandedOver: 23,
+    Requested: 24,
+    Received: 25,
+    Declined: 26,
 }
 
+_RECORDS: Final[_Kind] = (MAX_FRAME_BYTES, _decode_records)
 _COMMANDS: Final[_Kinds] = {
     _KINDS[Start]: (MAX_KEYRING_BYTES + _ITEM_OVERHEAD_BYTES, _decode_start),
-    _KINDS[Records]: (MAX_FRAME_BYTES, _decode_records),
+    _KINDS[Records]: _RECORDS,
     _KINDS[End]: (_ITEM_OVERHEAD_BYTES, _decode_end),
     _KINDS[Deliver]: (MAX_BATCH_BYTES + MAX_BATCH_MAILS * _ITEM_OVERHEAD_BYTES, _decode_deliver),
     _KINDS[Learn]: (_SMALL_FRAME_BYTES, _decode_learn),
     _KINDS[Stop]: (_ITEM_OVERHEAD_BYTES, _decode_stop),
+    _KINDS[Attest]: (_ITEM_OVERHEAD_BYTES, _decode_attest),
+    _KINDS[Invite]: (_ITEM_OVERHEAD_BYTES, _decode_invite),
+    _KINDS[HandOver]: (_HANDOVER_FRAME_BYTES, _decode_hand_over),
+    _KINDS[TakeOver]: (_HANDOVER_FRAME_BYTES, _decode_take_over),
+    _KINDS[Receive]: (_HANDOVER_FRAME_BYTES, _decode_receive),
 }
 
 _EFFECTS: Final[_Kinds] = {
@@ -300,4 +408,10 @@ _EFFECTS: Final[_Kinds] = {
     _KINDS[Delivered]: (MAX_FRAME_BYTES, _decode_delivered),
     _KINDS[Learned]: (_SMALL_FRAME_BYTES, _decode_learned),
     _KINDS[Refused]: (_SMALL_FRAME_BYTES, _decode_refused),
+    _KINDS[Attested]: (MAX_ATTESTATION_BYTES + _ITEM_OVERHEAD_BYTES, _decode_attested),
+    _KINDS[Invited]: (_HANDOVER_FRAME_BYTES, _decode_invited),
+    _KINDS[HandedOver]: (_HANDOVER_FRAME_BYTES, _decode_handed_over),
+    _KINDS[Requested]: (_HANDOVER_FRAME_BYTES, _decode_requested),
+    _KINDS[Received]: (_SMALL_FRAME_BYTES, _decode_received),
+    _KINDS[Declined]: (_SMALL_FRAME_BYTES, _decode_declined),
 }

@@ -22,6 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from wire.tee.roots import BUILT_IN
+
 
 class SecurityLevel(IntEnum):
     """How far a platform can be trusted, in the three steps of the constraint language."""
@@ -59,6 +61,8 @@ class Identity:
     """The vendor's open security advisories for this platform."""
     details: tuple[tuple[str, str], ...] = ()
     """Further registers, for people: (name, value)."""
+    root: bytes = b""
+    """SHA-256 of the public key of the root that the evidence was verified up to; empty: it was not verified."""
 
     def describe(self) -> list[tuple[str, str]]:
         """The identity in human words, as (name, value)."""
@@ -71,6 +75,10 @@ class Identity:
             ("debug", "yes: the host can read its memory" if self.debug else "no"),
             ("security", f"{self.level.name} ({self.status})"),
         ]
+        if self.root:
+            name = BUILT_IN.get(self.root)
+            shown = name or f"NOT BUILT IN, trusted because the verifier named it: {self.root.hex()}"
+            rows.append(("vouched for by", shown))
         if self.advisories:
             rows.append(("advisories", " ".join(self.advisories)))
         return [*rows, ("report data", self.report_data.hex() or "none"), *self.details]

@@ -41,7 +41,7 @@ from wire.limits import (
     MAX_STORED_VALUE_BYTES,
 )
 
-_NOTHING: Final = type(None)
+NOTHING: Final = type(None)
 _SWAP_FAILED: Final = re.compile(r"compare-and-swap failed at operation (0|[1-9][0-9]{0,5})")
 
 
@@ -159,7 +159,7 @@ ShardOperation: TypeAlias = Shards | Install | PartitionScan | Import | Purge
 Operation: TypeAlias = KeyOperation | Scan | Size | ShardOperation
 Result: TypeAlias = bytes | bool | Page | Usage | ShardStatus | Arrived | None
 
-_NAMES: Final[dict[type, str]] = {
+NAMES: Final[dict[type, str]] = {
     Get: "get",
     Put: "put",
     Delete: "delete",
@@ -196,8 +196,8 @@ def encode_operations(operations: Sequence[Operation]) -> bytes:
 
 def _encode_operation(operation: Operation) -> list[Any]:
     if isinstance(operation, Import):
-        return ["import", operation.version, _flat(operation.entries)]
-    return [_NAMES[type(operation)], *operation]
+        return ["import", operation.version, flat(operation.entries)]
+    return [NAMES[type(operation)], *operation]
 
 
 def decode_operations(untrusted: bytes) -> list[Operation]:
@@ -207,22 +207,28 @@ def decode_operations(untrusted: bytes) -> list[Operation]:
         raise Malformed("a mail to the key-value enclave is an array of operations")
     if len(fields) > MAX_OPERATIONS:
         raise Malformed(f"a mail to the key-value enclave has at most {MAX_OPERATIONS} operations")
-    operations = [_decode_operation(one) for one in fields]
-    for operation in operations:
-        try:
-            _check(operation)
-        except InvalidInput as error:
-            raise Malformed(str(error)) from error
-    return operations
+    try:
+        return [_decode_operation(one) for one in fields]
+    except InvalidInput as error:
+        raise Malformed(str(error)) from error
 
 
 def _decode_operation(fields: Any) -> Operation:
     name = fields[0] if type(fields) is list and fields else None
+    if name == "put":  # most mails: without the detour over all kinds
+        _, key, value = expect(fields, str, str, bytes)
+        _check_key(key)
+        _check_value(value)
+        return Put(key, value)
+    operation = _decode_other_operation(name, fields)
+    _check(operation)
+    return operation
+
+
+def _decode_other_operation(name: object, fields: Any) -> Operation:
     match name:
         case "get":
             return Get(expect(fields, str, str)[1])
-        case "put":
-            return Put(*expect(fields, str, str, bytes)[1:])
         case "delete":
             return Delete(expect(fields, str, str)[1])
         case "cas":
@@ -246,8 +252,8 @@ def _decode_shard_operation(name: object, fields: Any) -> ShardOperation:
         case "pscan":
             return PartitionScan(*expect(fields, str, bytes, str, object, int, int)[1:])
         case "import":
-            _, version, flat = expect(fields, str, int, list)
-            return Import(version, _pairs(flat))
+            _, version, flattened = expect(fields, str, int, list)
+            return Import(version, pairs(flattened))
         case "purge":
             return Purge(expect(fields, str, int)[1])
     raise Malformed("no such operation")
@@ -310,87 +316,17 @@ def _check_value(value: object) -> None:
         raise LimitExceeded(f"a value may have {MAX_STORED_VALUE_BYTES} bytes, this one has {len(value)}")
 
 
-# --- results -------------------------------------------------------------------------------------------
-
-
-def encode_results(results: Sequence[Result]) -> bytes:
-    """A reply's payload."""
-    return pack([_encode_result(result) for result in results])
-
-
-def _encode_result(result: Result) -> Any:
-    match result:
-        case Page(entries, following):
-            return [_flat(entries), following]
-        case ShardStatus(signed, residue, arrived):
-            return [signed, residue, None if arrived is None else list(arrived)]
-        case Usage() | Arrived():
-            return list(result)
-    return result
-
-
-def _flat(entries: Sequence[tuple[str, bytes]]) -> list[Any]:
+def flat(entries: Sequence[tuple[str, bytes]]) -> list[Any]:
+    """Keys, each followed by its value."""
     return [part for entry in entries for part in entry]
 
 
-def decode_results(payload: bytes | None, operations: Sequence[Operation]) -> list[Result]:
-    """The results of these operations. Raises :class:`Malformed`."""
-    if payload is None:
-        raise Malformed("the enclave answered nothing: it is not the key-value enclave")
-    fields = unpack(payload, MAX_BODY_BYTES, max_arrays=2 * MAX_OPERATIONS + 1)
-    if type(fields) is not list or len(fields) != len(operations):
-        raise Malformed(f"expected {len(operations)} results")
-    return [_decode_result(operation, field) for operation, field in zip(operations, fields, strict=True)]
-
-
-def _decode_result(operation: Operation, field: Any) -> Result:
-    match operation:
-        case Get():
-            allowed: tuple[type, ...] = (bytes, _NOTHING)
-        case Put():
-            allowed = (_NOTHING,)
-        case Delete() | Swap() | Install() | Purge():
-            allowed = (bool,)
-        case Scan() | PartitionScan():
-            return _decode_page(field)
-        case Shards():
-            return _decode_status(field)
-        case Import():
-            return _decode_arrived(field)
-        case Size():
-            return Usage(*expect(field, int, int, int))
-    if type(field) not in allowed:
-        raise Malformed(f"a result of type {type(field).__name__} for a {_NAMES[type(operation)]}")
-    result: Result = field
-    return result
-
-
-def _decode_page(field: Any) -> Page:
-    flat, following = expect(field, list, object)
-    if following is not None and type(following) is not str:
-        raise Malformed("the key to go on from is a str or nil")
-    return Page(_pairs(flat), following)
-
-
-def _pairs(flat: list[Any]) -> list[tuple[str, bytes]]:
-    keys, values = flat[::2], flat[1::2]
+def pairs(flattened: list[Any]) -> list[tuple[str, bytes]]:
+    """Undo :func:`flat`. Raises :class:`Malformed`."""
+    keys, values = flattened[::2], flattened[1::2]
     if len(keys) != len(values) or not {type(key) for key in keys} <= {str} or not {type(v) for v in values} <= {bytes}:
         raise Malformed("entries are an array of keys, each followed by its value")
     return list(zip(keys, values, strict=True))
-
-
-def _decode_status(field: Any) -> ShardStatus:
-    signed, residue, arrived = expect(field, object, bool, object)
-    if signed is not None and type(signed) is not bytes:
-        raise Malformed("a shard map is bytes or nil")
-    return ShardStatus(signed, residue, None if arrived is None else _decode_arrived(arrived))
-
-
-def _decode_arrived(field: Any) -> Arrived:
-    version, last, entries, digest = expect(field, int, object, int, bytes)
-    if last is not None and type(last) is not str:
-        raise Malformed("the last key is a str or nil")
-    return Arrived(version, last, entries, digest)
 
 
 def swap_failed_text(position: int) -> str:

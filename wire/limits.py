@@ -127,6 +127,8 @@ MAX_CERTIFICATE_BYTES: Final = 8 * KIB
 MAX_CHAIN_CERTIFICATES: Final = 8  # certificates
 MAX_CONSTRAINT_CHARACTERS: Final = 16 * KIB  # characters
 MAX_HANDOVER_BYTES: Final = 128 * KIB
+MAX_ENDORSEMENTS_BYTES: Final = MIB + 128 * KIB
+"""What a host says of its platform in a hand-over: collateral, and one chain of certificates."""
 
 # --- keys ---------------------------------------------------------------------------------------------
 MAX_KEY_GENERATIONS: Final = 8  # generations of a store's record key that a keyring can hold

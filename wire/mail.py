@@ -14,10 +14,11 @@ RECOVER say by it which mail they are about. Two mails of equal content are two 
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from wire.checkpoint import CHECKPOINT_BYTES, Checkpoint
+from wire.checkpoint import CHECKPOINT_BYTES, Checkpoint, decode_evidence, encode_evidence
 from wire.codec import expect, pack, unpack
 from wire.crypto import (
     KEY_BYTES,
@@ -25,6 +26,7 @@ from wire.crypto import (
     SALT_BYTES,
     SIGNATURE_BYTES,
     Randomness,
+    Secret,
     SigningKey,
     open_once,
     seal_once,
@@ -103,13 +105,17 @@ class Hello(NamedTuple):
 
 
 class Request(NamedTuple):
-    """The content of a mail."""
+    """The content of a mail.
+
+    ``evidence`` and ``highest`` are as they travel (:func:`wire.checkpoint.encode_evidence`): almost all of it is
+    recognised by its first bytes, and never taken apart.
+    """
 
     kind: RequestKind
     topic: str
     sequence: int
-    evidence: Checkpoint | None
-    highest: Checkpoint | None
+    evidence: bytes
+    highest: bytes
     inbox_ack: int
     body: bytes
 
@@ -132,10 +138,7 @@ def envelope_kind(untrusted: bytes) -> EnvelopeKind:
         raise Malformed(f"a mail of {len(untrusted)} bytes; at most {MAX_ENVELOPE_BYTES} are allowed")
     if len(untrusted) < _MAIL_HEADER_BYTES or untrusted[0] != MAIL_VERSION:
         raise Malformed("not a mail of this version")
-    try:
-        return EnvelopeKind(untrusted[1])
-    except ValueError as error:
-        raise Malformed("not a mail of a known kind") from error
+    return _member(_ENVELOPE_KINDS, untrusted[1])
 
 
 def session_of(untrusted: bytes) -> bytes:
@@ -169,7 +172,7 @@ def seal_hello(
 ) -> bytes:
     """Encrypt and sign a hello."""
     header = bytes([MAIL_VERSION, EnvelopeKind.HELLO]) + epoch + session
-    highest = _encode_evidence(hello.highest)
+    highest = encode_evidence(hello.highest)
     signature = signing_key.sign(_hello_text(store_id, header, mail_key, hello.secret, hello.number, highest))
     plaintext = pack([hello.client, hello.secret, hello.number, highest, signature])
     return header + mail_key.seal(pad(plaintext), _hello_info(store_id, header))
@@ -192,7 +195,7 @@ def open_hello(untrusted: bytes, mail_key: MailKey, store_id: bytes) -> Hello:
     if (len(client), len(secret), len(signature)) != (PUBLIC_KEY_BYTES, KEY_BYTES, SIGNATURE_BYTES):
         raise Malformed("a hello with fields of the wrong length")
     verify(client, signature, _hello_text(store_id, header, mail_key.public, secret, number, highest))
-    return Hello(client, secret, _counter(number), _decode_evidence(store_id, highest))
+    return Hello(client, secret, _counter(number), decode_evidence(store_id, highest))
 
 
 def _hello_info(store_id: bytes, header: bytes) -> bytes:
@@ -210,20 +213,17 @@ def _hello_text(
 
 
 def seal_request(
-    request: Request, session: bytes, secret: bytes, randomness: Randomness, padding: Padding = padme
+    request: Request, session: bytes, secret: Secret, randomness: Randomness, padding: Padding = padme
 ) -> bytes:
     """Encrypt a mail. Raises :class:`MailTooLarge` and, for a topic that is none, :class:`Malformed`."""
     check_topic(request.topic)
     if len(request.body) > MAX_BODY_BYTES:
         raise MailTooLarge(f"a body of {len(request.body)} bytes; at most {MAX_BODY_BYTES} are allowed")
-    fields = list(request)
-    fields[3] = _encode_evidence(request.evidence)
-    fields[4] = _encode_evidence(request.highest)
-    header = bytes([MAIL_VERSION, EnvelopeKind.MAIL]) + session
-    return header + seal_once(secret, b"mail", pad(pack(fields), padding), header, randomness)
+    header = _MAIL_PREFIX + session
+    return header + seal_once(secret, b"mail", pad(pack(request), padding), header, randomness)
 
 
-def open_request(untrusted: bytes, secret: bytes, store_id: bytes) -> Request:
+def open_request(untrusted: bytes, secret: Secret) -> Request:
     """Decrypt a mail of a known session. Raises :class:`wire.crypto.Unauthentic` and :class:`Malformed`."""
     header = untrusted[:_MAIL_HEADER_BYTES]
     plaintext = unpad(open_once(secret, b"mail", untrusted[_MAIL_HEADER_BYTES:], header))
@@ -233,34 +233,43 @@ def open_request(untrusted: bytes, secret: bytes, store_id: bytes) -> Request:
     if len(body) > MAX_BODY_BYTES:
         raise Malformed(f"a body of {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")
     check_topic(topic)
+    if len(evidence) not in _EVIDENCE_LENGTHS or len(highest) not in _EVIDENCE_LENGTHS:
+        raise Malformed("evidence of the wrong length")
     return Request(
-        _enum(RequestKind, kind),
-        topic,
-        _counter(sequence),
-        _decode_evidence(store_id, evidence),
-        _decode_evidence(store_id, highest),
-        _counter(inbox_ack),
-        body,
+        _member(_REQUEST_KINDS, kind), topic, _counter(sequence), evidence, highest, _counter(inbox_ack), body
     )
 
 
 def reply_digest(outcome: Outcome, payload: bytes | None) -> bytes:
     """What identifies a reply's content."""
-    return sha256(b"pmap/1 reply" + pack([int(outcome), payload if payload is None else sha256(payload)]))
+    answered = b"\x00" if payload is None else b"\x01" + payload
+    return sha256(b"pmap/1 reply" + bytes((outcome,)) + answered)
 
 
 # --- reply ---------------------------------------------------------------------------------------------
 
 
-def seal_reply(reply: Reply, session: bytes, secret: bytes, randomness: Randomness, padding: Padding = padme) -> bytes:
+def seal_reply(reply: Reply, session: bytes, secret: Secret, randomness: Randomness, padding: Padding = padme) -> bytes:
     """Encrypt a reply."""
-    fields = list(reply)
-    fields[4] = _encode_evidence(reply.checkpoint)
-    header = bytes([MAIL_VERSION, EnvelopeKind.REPLY]) + session
+    return seal_issuing(reply, encode_evidence(reply.checkpoint), reply.stable, session, secret, randomness, padding)
+
+
+def seal_issuing(
+    reply: Reply,
+    evidence: bytes,
+    stable: int,
+    session: bytes,
+    secret: Secret,
+    randomness: Randomness,
+    padding: Padding = padme,
+) -> bytes:
+    """Encrypt a reply with these fields in the place of its own: those that all replies of a commit have in common."""
+    fields = [*reply[:4], evidence, stable, reply.payload]
+    header = _REPLY_PREFIX + session
     return header + seal_once(secret, b"reply", pad(pack(fields), padding), header, randomness)
 
 
-def open_reply(untrusted: bytes, secret: bytes, store_id: bytes) -> Reply:
+def open_reply(untrusted: bytes, secret: Secret, store_id: bytes) -> Reply:
     """Decrypt a reply of a known session. Raises :class:`wire.crypto.Unauthentic` and :class:`Malformed`."""
     if envelope_kind(untrusted) is not EnvelopeKind.REPLY:
         raise Malformed("not a reply")
@@ -272,11 +281,11 @@ def open_reply(untrusted: bytes, secret: bytes, store_id: bytes) -> Reply:
     if payload is not None and type(payload) is not bytes:
         raise Malformed("a payload is bytes or nothing")
     return Reply(
-        _enum(Outcome, outcome),
+        _member(_OUTCOMES, outcome),
         topic,
         _counter(sequence),
         in_reply_to,
-        _decode_evidence(store_id, checkpoint),
+        decode_evidence(store_id, checkpoint),
         _counter(stable),
         payload,
     )
@@ -287,13 +296,11 @@ def open_reply(untrusted: bytes, secret: bytes, store_id: bytes) -> Reply:
 
 def check_topic(topic: str) -> None:
     """A topic is 1 to 128 bytes of ASCII letters, digits, ``-``, ``_`` and ``.``. Raises :class:`Malformed`."""
-    if not 1 <= len(topic) <= MAX_TOPIC_BYTES or not topic.isascii() or topic.translate(_NO_TOPIC_CHARACTERS):
+    if _TOPIC.fullmatch(topic) is None:
         raise Malformed(f"a topic is 1 to {MAX_TOPIC_BYTES} letters, digits, '-', '_' or '.', not {topic[:40]!r}")
 
 
-_NO_TOPIC_CHARACTERS: Final = dict.fromkeys(
-    map(ord, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."), ""
-)
+_TOPIC: Final = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_TOPIC_BYTES}}}")
 
 
 def _counter(value: int) -> int:
@@ -302,20 +309,20 @@ def _counter(value: int) -> int:
     return value
 
 
-def _enum(kind: Any, value: int) -> Any:
+_Member = TypeVar("_Member")
+
+
+def _member(members: dict[int, _Member], value: int) -> _Member:
+    # A dictionary, because calling the enumeration takes four times as long.
     try:
-        return kind(value)
-    except ValueError as error:
-        raise Malformed(f"no such {kind.__name__}: {value}") from error
+        return members[value]
+    except KeyError:
+        raise Malformed(f"an outcome or kind that does not exist: {value}") from None
 
 
-def _encode_evidence(checkpoint: Checkpoint | None) -> bytes:
-    return b"" if checkpoint is None else checkpoint.encode()
-
-
-def _decode_evidence(store_id: bytes, data: bytes) -> Checkpoint | None:
-    if not data:
-        return None
-    if len(data) != CHECKPOINT_BYTES:
-        raise Malformed("a checkpoint of the wrong length")
-    return Checkpoint.decode(store_id, data)
+_REQUEST_KINDS: Final = {int(kind): kind for kind in RequestKind}
+_OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
+_ENVELOPE_KINDS: Final = {int(kind): kind for kind in EnvelopeKind}
+_EVIDENCE_LENGTHS: Final = (CHECKPOINT_BYTES, 0)
+_MAIL_PREFIX: Final = bytes([MAIL_VERSION, EnvelopeKind.MAIL])
+_REPLY_PREFIX: Final = bytes([MAIL_VERSION, EnvelopeKind.REPLY])

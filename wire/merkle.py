@@ -24,7 +24,7 @@ Node = Callable[[int, int], bytes]
 """``node(level, index)``: root of the complete subtree of ``2**level`` leaves from leaf ``index * 2**level`` on."""
 
 
-def leaf_hash(data: bytes) -> bytes:
+def leaf_hash(data: bytes | memoryview) -> bytes:
     """The hash of one leaf's content."""
     digest = sha256(b"\x00")
     digest.update(data)  # not joined: a record can be large

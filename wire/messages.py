@@ -7,6 +7,11 @@ host  Start                 Ready or Refused; after a keyring, the records have 
 host  Records, ..., End     the window in order, in as many messages as it takes
 host  Deliver               one or more Delivered, the last one marked as such
 host  Learn                 Learned
+host  Attest                Attested
+host  Invite                Invited or Declined
+host  HandOver              HandedOver, and the process ends; or Declined
+host  TakeOver              Requested or Refused; instead of Start, in a process for this alone
+host  Receive               Received or Refused, and the process ends
 host  Stop                  the end of the process, as at the end of the stream
 ===== ===================== =================================================================
 
@@ -15,17 +20,31 @@ One command at a time: the host sends the next one after the last one's answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from wire.boundary import Delivery, Incoming
 from wire.errors import (
+    AttestationError,
     CorruptedStore,
+    DebugEnclave,
+    DowngradeRefused,
+    EvidenceExpired,
+    EvidenceForged,
+    EvidenceMalformed,
+    ForkDetected,
+    IdentityMismatch,
     InvalidInput,
     LimitExceeded,
     Malformed,
     PmapError,
+    ReportDataMismatch,
+    RollbackDetected,
     StoreError,
+    TcbUnacceptable,
+    TeeUnavailable,
     UnsupportedVersion,
+    UntrustedRoot,
     WrongKey,
 )
 from wire.limits import MAX_REFUSAL_TEXT_CHARACTERS
@@ -34,15 +53,16 @@ from wire.limits import MAX_REFUSAL_TEXT_CHARACTERS
 
 
 class Start(NamedTuple):
-    """Start on the store with this sealed keyring; None: on a new store, or on none."""
+    """Start on the store with this sealed keyring; None: on a new store, or on none. ``rotate``: with a new key."""
 
     keyring: bytes | None
+    rotate: bool = False
 
 
 class Records(NamedTuple):
     """The next records: first of all the newest one, then the window in order, the newest included."""
 
-    untrusted_records: list[bytes]
+    untrusted_records: Sequence[bytes | memoryview]
 
 
 class End(NamedTuple):
@@ -62,6 +82,34 @@ class Learn(NamedTuple):
     root: bytes
     to_size: int
     proof: list[bytes]
+
+
+class Attest(NamedTuple):
+    """Make new evidence of the same epoch: a platform's evidence may hold for some hours only."""
+
+
+class Invite(NamedTuple):
+    """Begin to hand the store over (:mod:`pmap.handover`). An earlier beginning is given up."""
+
+
+class HandOver(NamedTuple):
+    """The successor's request, and what its platform's vendor says of it (:mod:`wire.tee.endorsements`)."""
+
+    request: bytes
+    endorsements: bytes
+
+
+class TakeOver(NamedTuple):
+    """The predecessor's invitation, and what its platform's vendor says of it."""
+
+    invitation: bytes
+    endorsements: bytes
+
+
+class Receive(NamedTuple):
+    """The predecessor's package."""
+
+    package: bytes
 
 
 class Stop(NamedTuple):
@@ -98,6 +146,52 @@ class Learned(NamedTuple):
     refused: str | None
 
 
+class Attested(NamedTuple):
+    """The attestation document with new evidence."""
+
+    attestation: bytes
+
+
+class Invited(NamedTuple):
+    """The first message of a hand-over, for the successor."""
+
+    invitation: bytes
+
+
+class HandedOver(NamedTuple):
+    """The last message of a hand-over, for the successor. The enclave has ended: the store is not its own any more."""
+
+    package: bytes
+
+
+class Requested(NamedTuple):
+    """The successor's message, for the predecessor."""
+
+    request: bytes
+
+
+class Received(NamedTuple):
+    """The keyring (sealed), to take the place of the stored one in a copy of the store."""
+
+    keyring: bytes
+
+
+class Declined(NamedTuple):
+    """The enclave does not do what was asked, and goes on. As :class:`Refused`."""
+
+    name: str
+    text: str
+
+    @classmethod
+    def of(cls, error: PmapError) -> Declined:
+        """The nearest class that may cross the boundary."""
+        return cls(*Refused.of(error))
+
+    def error(self) -> PmapError:
+        """The exception to raise."""
+        return Refused(self.name, self.text).error()
+
+
 class Refused(NamedTuple):
     """The enclave did not start, or will not go on; the process ends. One of :data:`REFUSALS` by name, and its text."""
 
@@ -115,8 +209,10 @@ class Refused(NamedTuple):
         return REFUSALS[self.name](self.text)
 
 
-Command: TypeAlias = Start | Records | End | Deliver | Learn | Stop
-Effect: TypeAlias = Ready | Delivered | Learned | Refused
+Command: TypeAlias = Start | Records | End | Deliver | Learn | Attest | Invite | HandOver | TakeOver | Receive | Stop
+Effect: TypeAlias = (
+    Ready | Delivered | Learned | Attested | Invited | HandedOver | Requested | Received | Declined | Refused
+)
 
 REFUSALS: Final[dict[str, type[PmapError]]] = {
     error.__name__: error
@@ -129,6 +225,19 @@ REFUSALS: Final[dict[str, type[PmapError]]] = {
         UnsupportedVersion,
         WrongKey,
         CorruptedStore,
+        DowngradeRefused,
+        RollbackDetected,
+        ForkDetected,
+        TeeUnavailable,
+        AttestationError,
+        EvidenceMalformed,
+        EvidenceForged,
+        UntrustedRoot,
+        EvidenceExpired,
+        ReportDataMismatch,
+        DebugEnclave,
+        TcbUnacceptable,
+        IdentityMismatch,
     )
 }
-"""Every error that an enclave process can end with, by name."""
+"""Every error that an enclave process can end or decline with, by name."""

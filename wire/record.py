@@ -47,7 +47,7 @@ def encode_header(store_id: bytes, epoch: bytes, n: int, tail: int, previous: by
     return _header.pack(MAGIC, RECORD_VERSION, store_id, epoch, n, tail, previous)
 
 
-def decode_header(untrusted_record: bytes) -> Header:
+def decode_header(untrusted_record: bytes | memoryview) -> Header:
     """Read the header of a record.
 
     Raises:

@@ -137,6 +137,11 @@ class ShardMap:
         """How many there are."""
         return len(self.owners)
 
+    @property
+    def identities(self) -> list[tuple[bytes, bytes]]:
+        """Of each store what never changes: id and checkpoint key."""
+        return [(store.store_id, store.checkpoint_key) for store in self.stores]
+
     @cached_property
     def owned(self) -> tuple[tuple[int, ...], ...]:
         """Of each store its partitions, in order."""

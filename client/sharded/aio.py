@@ -13,7 +13,7 @@ from client.aio import AsyncEnclaveClient
 from client.aio_transport import AsyncHttpTransport, AsyncTransport
 from client.kv_aio import AsyncKeyValueClient
 from client.sharded.keeping import Keeping, check_document, check_store
-from client.sharded.router import Ask, Keep, Outcome, Pause, Router, Steps
+from client.sharded.router import MOVING_DELAYS, Ask, Keep, Outcome, Pause, Router, Steps
 from client.sharded.scan import ShardScan
 from wire.errors import FreshnessError, InvalidInput, PmapError, StoreReplaced
 from wire.kv import Operation, Result, Usage
@@ -32,7 +32,7 @@ class AsyncCluster:
         self._keeping = keeping
         self._reach = reach
         self._settings = settings
-        self._clients: dict[bytes, asyncio.Task[AsyncEnclaveClient]] = {}
+        self._clients: dict[tuple[bytes, str], asyncio.Task[AsyncEnclaveClient]] = {}
         self._closed = False
 
     @classmethod
@@ -43,12 +43,13 @@ class AsyncCluster:
         *,
         folder: str | PathLike[str] | None = None,
         reach: Callable[[ShardStore], AsyncTransport] | None = None,
+        moving_delays: Sequence[float] = MOVING_DELAYS,
         **settings: Any,
     ) -> Self:
         """See :meth:`client.sharded.cluster.Cluster.open`."""
         if "state" in settings or "invite" in settings:
             raise InvalidInput("a sharded client has a state for each store: give a folder")
-        return cls(Keeping.open(folder, owner, shard_map), reach or _by_http, settings)
+        return cls(Keeping.open(folder, owner, shard_map, moving_delays), reach or _by_http, settings)
 
     def show(self, shard_map: str) -> None:
         """See :meth:`client.sharded.cluster.Cluster.show`."""
@@ -58,9 +59,15 @@ class AsyncCluster:
         """The client of one store (its id), connected."""
         if self._closed:
             raise InvalidInput("this client is closed")
-        connecting = self._clients.get(store)
+        shards = self.router.shards
+        place = shards.place_of(store)
+        if place is None:
+            raise InvalidInput(f"store {store.hex()} is not in shard map {shards.version}")
+        named = shards.stores[place]
+        connecting = self._clients.get((store, named.url))
         if connecting is None or (connecting.done() and (connecting.cancelled() or connecting.exception() is not None)):
-            connecting = self._clients[store] = asyncio.create_task(self._connect(store))
+            old = [self._clients.pop(key) for key in [*self._clients] if key[0] == store]
+            connecting = self._clients[store, named.url] = asyncio.create_task(self._connect(named, old))
         # A task of its own: whoever waits may be cancelled, and the others go on waiting.
         return await asyncio.shield(connecting)
 
@@ -92,16 +99,14 @@ class AsyncCluster:
             outcome = error
         return self.router.noted(ask.store, outcome)
 
-    async def _connect(self, store_id: bytes) -> AsyncEnclaveClient:
-        shards = self.router.shards
-        place = shards.place_of(store_id)
-        if place is None:
-            raise InvalidInput(f"store {store_id.hex()} is not in shard map {shards.version}")
-        store = shards.stores[place]
+    async def _connect(self, store: ShardStore, old: list[asyncio.Task[AsyncEnclaveClient]]) -> AsyncEnclaveClient:
+        for client in await asyncio.gather(*old, return_exceptions=True):
+            if isinstance(client, AsyncEnclaveClient):
+                await client.close()  # it lives elsewhere by now; its state goes on there
         transport = self._reach(store)
         try:
             check_document(store, await transport.attestation())
-            state = self._keeping.state_of(store_id)
+            state = self._keeping.state_of(store.store_id)
             client = await AsyncEnclaveClient.connect(transport, state=state, **self._settings)
         except BaseException:
             await transport.close()
@@ -156,6 +161,10 @@ class AsyncShardedKeyValueClient(AsyncKeyValueClient):
         """See :meth:`client.sharded.cluster.Cluster.show`."""
         self._cluster.show(shard_map)
 
+    async def refresh(self) -> None:
+        """Take the newest shard map that any store has: also one that says where a store has gone."""
+        await self._cluster.run(self._cluster.router.refresh(), self._topic)
+
     async def execute(self, operations: Sequence[Operation]) -> list[Result]:
         """Carry out operations: all of a store's in one mail, all of them or none. Their results, in order."""
         return await self._cluster.run(self._cluster.router.execute(operations), self._topic)
@@ -172,6 +181,10 @@ class AsyncShardedKeyValueClient(AsyncKeyValueClient):
     async def usage(self) -> Usage:
         """All stores' counts together. While a partition changes its owner, its entries may be missing in them."""
         return await self._cluster.run(self._cluster.router.usage(), self._topic)
+
+    @property
+    def _stores(self) -> int:
+        return len(self.shards.stores)
 
     def __repr__(self) -> str:
         shards = self.shards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from os import PathLike
@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeVar
 
 from client.kv import KeyValueClient
 from client.sharded.keeping import Keeping, check_document, check_store
-from client.sharded.router import Ask, Keep, Outcome, Pause, Router, Steps
+from client.sharded.router import MOVING_DELAYS, Ask, Keep, Outcome, Pause, Router, Steps
 from client.sync import EnclaveClient
 from client.transport import HttpTransport, Transport
 from wire.errors import FreshnessError, InvalidInput, PmapError, StoreReplaced
@@ -32,7 +32,7 @@ class Cluster:
         self._keeping = keeping
         self._reach = reach
         self._settings = settings
-        self._clients: dict[bytes, EnclaveClient] = {}
+        self._clients: dict[bytes, tuple[str, EnclaveClient]] = {}
         self._connecting: dict[bytes, threading.Lock] = {}
         self._guard = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -46,6 +46,7 @@ class Cluster:
         *,
         folder: str | PathLike[str] | None = None,
         reach: Callable[[ShardStore], Transport] | None = None,
+        moving_delays: Sequence[float] = MOVING_DELAYS,
         **settings: Any,
     ) -> Self:
         """Open a sharded client's folder; the stores are connected to when they are first needed.
@@ -56,20 +57,21 @@ class Cluster:
             folder: where the newest map and each store's client state are kept; made if it is missing. None: in
                 memory only.
             reach: how to get to a store; None: by HTTP, at the address in the map.
+            moving_delays: seconds to wait between attempts while a partition moves.
             settings: those of :meth:`EnclaveClient.connect` for each store, such as ``constraint``.
 
         Raises what :meth:`client.sharded.keeping.Keeping.open` says.
         """
         if "state" in settings or "invite" in settings:
             raise InvalidInput("a sharded client has a state for each store: give a folder")
-        return cls(Keeping.open(folder, owner, shard_map), reach or _by_http, settings)
+        return cls(Keeping.open(folder, owner, shard_map, moving_delays), reach or _by_http, settings)
 
     @property
     def quarantined(self) -> dict[bytes, FreshnessError]:
         """Of each store that this client has caught (its id) the verdict. Known at once for stores that were asked."""
         with self._guard:
             clients = dict(self._clients)
-        known = {store: client.verdict for store, client in clients.items()}
+        known = {store: client.verdict for store, (_, client) in clients.items()}
         return {**self.router.quarantined, **{store: error for store, error in known.items() if error is not None}}
 
     def show(self, shard_map: str) -> None:
@@ -85,20 +87,29 @@ class Cluster:
 
     def client(self, store: bytes) -> EnclaveClient:
         """The client of one store (its id), connected. Raises what :meth:`EnclaveClient.connect` raises."""
+        named = self._named(store)
         with self._guard:
             if self._closed:
                 raise InvalidInput("this client is closed")
-            if (known := self._clients.get(store)) is not None:
-                return known
             connecting = self._connecting.setdefault(store, threading.Lock())
         with connecting:
             with self._guard:
-                if (known := self._clients.get(store)) is not None:
-                    return known
-            client = self._connect(store)
+                url, known = self._clients.get(store, ("", None))
+            if known is not None and url == named.url:
+                return known
+            if known is not None:
+                known.close()  # it lives elsewhere by now; its state goes on there
+            client = self._connect(named)
             with self._guard:
-                self._clients[store] = client
+                self._clients[store] = named.url, client
             return client
+
+    def _named(self, store_id: bytes) -> ShardStore:
+        shards = self.router.shards
+        place = shards.place_of(store_id)
+        if place is None:
+            raise InvalidInput(f"store {store_id.hex()} is not in shard map {shards.version}")
+        return shards.stores[place]
 
     def run(self, steps: Steps[_T], topic: str) -> _T:
         """Carry out an operation, its mails over this topic of each store."""
@@ -136,16 +147,11 @@ class Cluster:
             outcome = error
         return self.router.noted(ask.store, outcome)
 
-    def _connect(self, store_id: bytes) -> EnclaveClient:
-        shards = self.router.shards
-        place = shards.place_of(store_id)
-        if place is None:
-            raise InvalidInput(f"store {store_id.hex()} is not in shard map {shards.version}")
-        store = shards.stores[place]
+    def _connect(self, store: ShardStore) -> EnclaveClient:
         transport = self._reach(store)
         try:
             check_document(store, transport.attestation())
-            client = EnclaveClient.connect(transport, state=self._keeping.state_of(store_id), **self._settings)
+            client = EnclaveClient.connect(transport, state=self._keeping.state_of(store.store_id), **self._settings)
         except BaseException:
             transport.close()
             raise
@@ -163,7 +169,7 @@ class Cluster:
         try:
             if self._threads is not None:
                 self._threads.shutdown()
-            for client in clients:
+            for _, client in clients:
                 client.close()
         finally:
             self._keeping.close()

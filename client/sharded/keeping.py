@@ -11,11 +11,12 @@ The map in the folder is the lowest that is ever taken again, so whoever shows a
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Final, Self
 
-from client.sharded.router import RETRY_DELAYS, Router
+from client.sharded.router import MOVING_DELAYS, Router
 from client.state_file import StateFile
 from wire.attestation import Attestation
 from wire.crypto import PUBLIC_KEY_BYTES
@@ -36,7 +37,13 @@ class Keeping:
         self._guard = threading.Lock()
 
     @classmethod
-    def open(cls, folder: str | PathLike[str] | None, owner: str, shard_map: str | None) -> Self:
+    def open(
+        cls,
+        folder: str | PathLike[str] | None,
+        owner: str,
+        shard_map: str | None,
+        delays: Sequence[float] = MOVING_DELAYS,
+    ) -> Self:
         """``owner``: the pinned public key in hexadecimal. ``shard_map``: the text of a map; needed the first time.
 
         Raises :class:`ShardMapInvalid`, :class:`StaleShardMap`, :class:`ShardMapForked`, :class:`InvalidInput`, and
@@ -47,7 +54,7 @@ class Keeping:
         if folder is None:
             if shown is None:
                 raise InvalidInput("a sharded client without a folder needs a shard map")
-            return cls(None, None, Router(owner_key, shown))
+            return cls(None, None, Router(owner_key, shown, delays))
         path = Path(folder)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +66,7 @@ class Keeping:
             first = kept if kept is not None else shown
             if first is None:
                 raise InvalidInput(f"there is no shard map in {path} yet: give one")
-            keeping = cls(path, file, Router(owner_key, first, RETRY_DELAYS))
+            keeping = cls(path, file, Router(owner_key, first, delays))
             if kept is None:
                 file.write(first, durable=True)
             elif shown is not None:

@@ -55,6 +55,10 @@ class ShardedKeyValueClient(KeyValueClient):
         """See :meth:`client.sharded.cluster.Cluster.show`."""
         self._cluster.show(shard_map)
 
+    def refresh(self) -> None:
+        """Take the newest shard map that any store has: also one that says where a store has gone."""
+        self._cluster.run(self._cluster.router.refresh(), self._topic)
+
     def execute(self, operations: Sequence[Operation]) -> list[Result]:
         """Carry out operations: all of a store's in one mail, all of them or none. Their results, in order."""
         return self._cluster.run(self._cluster.router.execute(operations), self._topic)
@@ -72,6 +76,10 @@ class ShardedKeyValueClient(KeyValueClient):
     def usage(self) -> Usage:
         """All stores' counts together. While a partition changes its owner, its entries may be missing in them."""
         return self._cluster.run(self._cluster.router.usage(), self._topic)
+
+    @property
+    def _stores(self) -> int:
+        return len(self.shards.stores)
 
     def __repr__(self) -> str:
         shards = self.shards

@@ -16,7 +16,7 @@ version. Source and target never own a partition at the same time: the source gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from client.kv import KeyValueClient
@@ -24,7 +24,20 @@ from client.kv_operations import mails
 from client.sharded.cluster import Cluster
 from wire.crypto import HASH_BYTES, SigningKey
 from wire.errors import InvalidInput, PmapError
-from wire.kv import Arrived, Import, Install, Page, PartitionScan, Purge, Put, ShardOperation, Shards, ShardStatus
+from wire.kv import (
+    Arrived,
+    Import,
+    Install,
+    Page,
+    PartitionScan,
+    Purge,
+    Put,
+    ShardOperation,
+    Shards,
+    ShardStatus,
+    Size,
+    Usage,
+)
 from wire.limits import MAX_EXAMINED_KEYS, MAX_PAGE_ENTRIES, PAGE_BYTES
 from wire.shard_map import (
     Arrival,
@@ -33,7 +46,6 @@ from wire.shard_map import (
     ShardStore,
     arrival_digest,
     encode_partitions,
-    open_shard_map,
     rendezvous,
     sign_shard_map,
 )
@@ -99,6 +111,13 @@ class Mover:
         self._check_settled("a store is added")
         self._keep(self.shards.next(stores=[*self.shards.stores, *stores]))
 
+    def readdress(self, place: int, url: str) -> None:
+        """Sign and keep a map in which the store at this place has another address. Raises :class:`Malformed`."""
+        self._check_settled("a store gets another address")
+        stores = list(self.shards.stores)
+        stores[place] = stores[place]._replace(url=url)
+        self._keep(self.shards.next(stores=stores))
+
     def _check_settled(self, then: str) -> None:
         move = self.shards.move
         if move is not None and move.arrived is None:
@@ -147,7 +166,7 @@ class Mover:
         assert there is not None and there.version == self.shards.version, "the target has the map"
         count, digest = 0, bytes(HASH_BYTES)
         new: list[Entry] = []
-        for page in self._pages(move):
+        for page in self.pages(move.source, move.partitions):
             for key, value in page:
                 count, digest = count + 1, arrival_digest(digest, key, value)
                 if there.last is None or key > there.last:
@@ -158,11 +177,12 @@ class Mover:
             raise MoveFailed("what has arrived at the target is not what the source has: give the move up")
         return Arrival(count, digest)
 
-    def _pages(self, move: Move) -> Iterable[list[Entry]]:
-        wanted = encode_partitions(move.partitions, self.shards.partitions)
+    def pages(self, place: int, partitions: Iterable[int]) -> Iterator[list[Entry]]:
+        """All entries of partitions of the store at this place, in order, a mail at a time."""
+        wanted = encode_partitions(partitions, self.shards.partitions)
         start: str | None = ""
         while start is not None:
-            page: Page = self._ask(move.source, PartitionScan(wanted, start, None, MAX_PAGE_ENTRIES, PAGE_BYTES))
+            page: Page = self._ask(place, PartitionScan(wanted, start, None, MAX_PAGE_ENTRIES, PAGE_BYTES))
             yield page.entries
             start = page.next
 
@@ -179,20 +199,16 @@ class Mover:
         status: ShardStatus = self._ask(place, Shards())
         return status
 
+    def usage(self, place: int) -> Usage:
+        """How much is in the store at this place."""
+        usage: Usage = self._ask(place, Size())
+        return usage
+
     def learn(self) -> None:
-        """Take the newest map that a store has, if it is newer than the one that is kept here.
+        """Take the newest map that a store has. One that cannot be asked is left out; :meth:`settle` will say why."""
+        self._cluster.run(self._cluster.router.refresh(), MOVER_TOPIC)
 
-        A store that cannot be asked is left out. Raises :class:`ShardMapForked`.
-        """
-        for place in range(len(self.shards.stores)):
-            try:
-                signed = self.status(place).signed
-            except PmapError:
-                continue
-            if signed is not None and open_shard_map(signed, self.shards.owner_key).version > self.shards.version:
-                self._cluster.keep(signed)
-
-    def _ask(self, place: int, operation: ShardOperation) -> Any:
+    def _ask(self, place: int, operation: ShardOperation | Size) -> Any:
         client = KeyValueClient(self._cluster.client(self.shards.stores[place].store_id), MOVER_TOPIC)
         (result,) = client.execute([operation])
         return result

@@ -25,8 +25,8 @@ from wire.errors import (
 from wire.kv import Delete, Get, Install, Operation, Put, Result, Shards, ShardStatus, Size, Swap, Usage
 from wire.shard_map import ShardMap, open_shard_map
 
-RETRY_DELAYS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0)
-"""Seconds between one attempt and the next while a partition is on its way to another store."""
+MOVING_DELAYS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, *(2.0,) * 14)
+"""Seconds between one attempt and the next while a partition is on its way to another store: half a minute in all."""
 
 
 class Ask(NamedTuple):
@@ -79,7 +79,7 @@ class Router:
     operation that touches it, and by no other.
     """
 
-    def __init__(self, owner_key: bytes, signed: bytes, delays: Sequence[float] = RETRY_DELAYS) -> None:
+    def __init__(self, owner_key: bytes, signed: bytes, delays: Sequence[float] = MOVING_DELAYS) -> None:
         """Raises :class:`ShardMapInvalid`."""
         self.shards = open_shard_map(signed, owner_key)
         self.signed = signed
@@ -201,6 +201,17 @@ class Router:
                 yield Pause(delay)
         else:
             raise ShardMapForked(f"the store has another shard map of version {version} than this client")
+
+    def refresh(self) -> Steps[None]:
+        """Take the newest map that any store has. One that cannot be asked, or has none of ours, is left out."""
+        answers = yield [Ask(store.store_id, [Shards()]) for store in self.shards.stores]
+        for outcome in answers:
+            status = None if isinstance(outcome, PmapError) else outcome[0]
+            if isinstance(status, ShardStatus) and status.signed is not None:
+                try:
+                    yield from self.learn(status.signed)
+                except (ShardMapInvalid, StaleShardMap):
+                    continue
 
     def status(self, store: bytes) -> Steps[ShardStatus]:
         """What a store knows of shards. Raises its error."""

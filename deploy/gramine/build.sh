@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
-# NOT WIRED YET: `python -m pmap` has no --tee option so far (docs/attestation.md): what this builds does not start.
 # Render and sign the manifest of one enclave: build.sh MODULE:CLASS PACKAGE_DIRECTORY SIGNING_KEY.pem
 # Needs Gramine 1.9 or later on an SGX machine with DCAP. Settings: ENCLAVE_SIZE, PRODUCT, SECURITY_VERSION, OUT.
 set -euo pipefail

@@ -22,6 +22,7 @@ from host_store.adversary.snapshot import (
     put_record,
     read_record,
     replace_outbox,
+    settle,
 )
 from host_store.adversary.watching import HandlerLog, watch, write_watched_module
 from host_store.adversary.wire_tap import (
@@ -38,6 +39,7 @@ from host_store.adversary.wire_tap import (
     direction_of,
 )
 from host_store.host import EnclaveHost
+from host_store.journal import JOURNAL_FILE
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Store
 from host_store.store_folder import DATA_FILE
@@ -249,6 +251,7 @@ class MaliciousHost:
         """Put back the waiting replies and mails of a snapshot, and nothing else."""
         aside = self._folder.with_name(f"{self._folder.name}-aside")
         snapshot.write(aside)
+        settle(aside)
         outbox, places = outbox_of(aside)
         shutil.rmtree(aside)
         self._change(lambda folder: replace_outbox(folder, outbox, places))
@@ -321,12 +324,13 @@ class MaliciousHost:
         """Put another keyring in the store, or none."""
         self._change(lambda folder: put_keyring(folder, keyring))
 
-    def change_file(self, change: Callable[[bytes], bytes]) -> None:
-        """Change the bytes of LMDB's data file."""
+    def change_file(self, change: Callable[[bytes], bytes], journal: Callable[[bytes], bytes] | None = None) -> None:
+        """Change the bytes of LMDB's data file, perhaps those of the journal as well. (It has no say after a close.)"""
 
         def write(folder: Path) -> None:
-            path = folder / DATA_FILE
-            path.write_bytes(change(path.read_bytes()))
+            for name, changing in ((DATA_FILE, change), (JOURNAL_FILE, journal)):
+                if changing is not None:
+                    (folder / name).write_bytes(changing((folder / name).read_bytes()))
 
         self._change(write)
 

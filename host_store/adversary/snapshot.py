@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from host_store.journal import JOURNAL_FILE
 from host_store.lmdb_environment import LmdbEnvironment
+from host_store.lmdb_store import LmdbStore
 from host_store.lmdb_tables import KEYRING_KEY, LAYOUT, META, OUTBOX, PLACES, RECORDS, TABLES, record_key
 from host_store.store_folder import DATA_FILE
 from wire.errors import InvalidInput
@@ -27,15 +29,20 @@ Rows = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The data file, byte for byte, and the number of its newest commit."""
+    """The data file and the journal beside it, byte for byte, and the number of the newest commit.
+
+    ``journal`` may be left out of a store that was closed in order: its data file has everything.
+    """
 
     data: bytes = field(repr=False)
     n: int
+    journal: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, folder: Path, n: int) -> Snapshot:
         """The store in a folder that nobody writes to meanwhile, at commit ``n``."""
-        return cls((folder / DATA_FILE).read_bytes(), n)
+        journal = folder / JOURNAL_FILE
+        return cls((folder / DATA_FILE).read_bytes(), n, journal.read_bytes() if journal.exists() else None)
 
     def write(self, folder: Path) -> None:
         """Put it in the place of whatever is in the folder."""
@@ -43,6 +50,13 @@ class Snapshot:
             shutil.rmtree(folder)
         folder.mkdir(mode=0o700)
         (folder / DATA_FILE).write_bytes(self.data)
+        if self.journal is not None:
+            (folder / JOURNAL_FILE).write_bytes(self.journal)
+
+
+def settle(folder: Path) -> None:
+    """Let everything move into the data file, as opening and closing a store does. Raises what keeps it from that."""
+    LmdbStore.open(folder, create=False).close()
 
 
 def edit(folder: Path, change: Callable[[Transaction, Sequence[Table]], None]) -> None:

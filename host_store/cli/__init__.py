@@ -23,6 +23,7 @@ _HOST_COMMANDS: Final = {
     "status": "host_store.cli.status",
     "backup": "host_store.cli.backup",
     "restore": "host_store.cli.backup",
+    "take-over": "host_store.cli.take_over",
 }
 """Name -> module with a command of that name."""
 
@@ -37,7 +38,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command; None if there is none of this name. Raises :class:`click.ClickException`."""
         if cmd_name in _HOST_COMMANDS:
-            return _checked(cmd_name, getattr(import_module(_HOST_COMMANDS[cmd_name]), cmd_name))
+            return _checked(cmd_name, getattr(import_module(_HOST_COMMANDS[cmd_name]), cmd_name.replace("-", "_")))
         found = _from_elsewhere().get(cmd_name)
         if found is None:
             return None

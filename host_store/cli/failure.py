@@ -13,6 +13,7 @@ from wire.errors import (
     Fault,
     ForkDetected,
     HandlerFailed,
+    IdentityMismatch,
     InvalidInput,
     OutcomeUnknown,
     PmapError,
@@ -34,7 +35,7 @@ _AT_FAULT: Final = {
 
 _OTHER_WORDS: Final[dict[type[PmapError], str]] = {
     HandlerFailed: "refused by the enclave",
-    AttestationError: "not the enclave you asked for",
+    IdentityMismatch: "not the enclave you asked for",
 }
 """Where the class's name says it less well."""
 
@@ -96,5 +97,7 @@ def describe(error: PmapError) -> str:
     for kind, words in _OTHER_WORDS.items():
         if isinstance(error, kind):
             verdict = words
+    if type(error) is AttestationError:
+        verdict = _OTHER_WORDS[IdentityMismatch]
     at_fault = _AT_FAULT.get(error.fault)
     return f"{verdict}: {message}" if at_fault is None else f"{verdict} ({at_fault}): {message}"

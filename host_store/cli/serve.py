@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from host_store.cli.tee_options import Where, endorsements_option, read_endorsements, tee_options, where
+from wire.errors import StoreHandedOver
+
 if TYPE_CHECKING:
+    from host_store.hand_over import HandOverServer
     from host_store.host import EnclaveHost
     from host_store.stores.url import StoreUrl
 
 KEY_VALUE_ENCLAVE: Final = "pmap.kv:KeyValueEnclave"
+SUCCESSOR_SECONDS: Final = 3600.0
+"""How long a successor may take to fetch the store and to start on it."""
 
 
 @click.command()
@@ -29,13 +36,7 @@ KEY_VALUE_ENCLAVE: Final = "pmap.kv:KeyValueEnclave"
     is_flag=True,
     help="While another host serves the store, wait; take over when it has left, or its lease has lapsed.",
 )
-@click.option(
-    "--simulated-key",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Run in the simulated TEE, with the sealing key in this file; made if store and file are new. INSECURE: for"
-    " development.",
-)
+@tee_options
 @click.option(
     "--listen",
     metavar="ADDRESS:PORT",
@@ -44,7 +45,25 @@ KEY_VALUE_ENCLAVE: Final = "pmap.kv:KeyValueEnclave"
     help="Where to take requests; port 0 takes any free one.",
 )
 @click.option("--in-process", is_flag=True, help="Run the enclave in the host's own process. For development.")
-def serve(enclave: str, store: str, standby: bool, simulated_key: Path | None, listen: str, in_process: bool) -> None:
+@click.option("--rotate-key", is_flag=True, help="Encrypt a stored state from now on under a new key.")
+@click.option(
+    "--hand-over",
+    "hand_over_at",
+    metavar="ADDRESS:PORT",
+    help="Also wait there for a successor ('pmap take-over') that the enclave accepts; once it has the store, end.",
+)
+@endorsements_option
+def serve(
+    enclave: str,
+    store: str,
+    standby: bool,
+    listen: str,
+    in_process: bool,
+    rotate_key: bool,
+    hand_over_at: str | None,
+    endorsements: Path | None,
+    **tee_settings: Any,
+) -> None:
     """Run an enclave on a store, and answer its clients over HTTP.
 
     MODULE:CLASS names the enclave, a subclass of pmap.Enclave, as it is imported from the current folder or an
@@ -57,46 +76,80 @@ def serve(enclave: str, store: str, standby: bool, simulated_key: Path | None, l
       pmap serve --store ./store --simulated-key ./dev.key
       pmap serve bank:Bank --store lmdb:/srv/bank --simulated-key ./dev.key --listen 0.0.0.0:9000
       pmap serve --store postgresql://db.internal/pmap --simulated-key ./dev.key --standby
+      pmap serve bank:Bank --store /srv/bank --tee snp
+      pmap serve --store /srv/bank --enclave-command 'gramine-sgx build-sgx/pmap'
+      pmap serve bank:Bank --store /srv/bank --tee snp --hand-over 10.0.0.1:9001
     """
     from host_store.host import EnclaveHost
     from host_store.server import WebServer
     from host_store.stores.url import StoreUrl, open_store
 
     url = StoreUrl.parse(store)
-    if simulated_key is None:
-        raise click.UsageError(
-            "This version knows no hardware TEE: to run in the simulated one, which protects nothing and is for"
-            " development, name a file for its key with --simulated-key FILE."
-        )
+    chosen = where(**tee_settings)
+    said = read_endorsements(endorsements)
+    if endorsements is not None and hand_over_at is None:
+        raise click.UsageError("--endorsements are for the other side of a --hand-over")
     with ExitStack() as stack:
         opened = open_store(url, standby=standby, on_wait=_say_who_serves)
         stack.callback(opened.close)
-        host = stack.enter_context(
-            EnclaveHost.start(
-                enclave, opened, in_process=in_process, simulated_key=simulated_key, import_from=Path.cwd()
-            )
+        host = EnclaveHost.start(
+            enclave,
+            opened,
+            in_process=in_process,
+            tee=chosen.tee,
+            enclave_command=chosen.command,
+            rotate=rotate_key,
+            import_from=Path.cwd(),
         )
+        stack.callback(host.close)
+        desk = None
+        if hand_over_at is not None:
+            from host_store.hand_over import HandOverServer
+
+            desk = HandOverServer(host, url, hand_over_at, said)
+            stack.callback(desk.close)
+            desk.start()
         server = WebServer(host, listen)
-        server.run(lambda at: _announce(host, at, url, simulated_key, in_process))
-        click.echo("stopping: what is on its way is finished first")
+        try:
+            server.run(lambda at: _announce(host, at, url, chosen, in_process, desk))
+            click.echo("stopping: what is on its way is finished first")
+        except StoreHandedOver:
+            if desk is None:
+                raise
+            keyring = opened.keyring()
+            host.close()
+            opened.close()
+            click.echo("a successor has the store's secrets: nothing is served here any more, until it is through")
+            desk.finish(keyring, SUCCESSOR_SECONDS)
+            click.echo("handed over: the store is the successor's")
 
 
 def _say_who_serves(other: str) -> None:
     click.echo(f"waiting: the host {other} has served this store; if it is gone, its lease lapses in a moment")
 
 
-def _announce(host: EnclaveHost, at: str, url: StoreUrl, key: Path, in_process: bool) -> None:
+def _announce(
+    host: EnclaveHost, at: str, url: StoreUrl, chosen: Where, in_process: bool, desk: HandOverServer | None
+) -> None:
     from wire.attestation import Attestation
+    from wire.simulated import SIMULATED
 
     status = host.status()
     attestation = Attestation.decode(host.attestation())
-    where = "in the host's own process" if in_process else "in a process of its own"
+    process = "in the host's own process" if in_process else "in a process of its own"
+    enclave = status.enclave if chosen.command is None else shlex.join(chosen.command)
     click.echo(f"listening on {at}")
-    click.echo(f"enclave: {status.enclave}, {where}")
+    click.echo(f"enclave: {enclave}, {process}")
     click.echo(f"store:   {attestation.store_id.hex()} in {url.shown}, commit {status.n}")
-    click.secho(
-        f"TEE:     SIMULATED, NOT PROTECTED BY ANY HARDWARE: whoever reads {key} reads the store. For development only;"
-        " clients refuse it unless their constraint says SEC:INSECURE.",
-        fg="yellow",
-    )
+    if attestation.tee == SIMULATED:
+        key = "its key" if chosen.tee is None else chosen.tee.simulated_key
+        click.secho(
+            f"TEE:     SIMULATED, NOT PROTECTED BY ANY HARDWARE: whoever reads {key} reads the store. For development"
+            " only; clients refuse it unless their constraint says SEC:INSECURE.",
+            fg="yellow",
+        )
+    else:
+        click.echo(f"TEE:     {attestation.tee}. Whether it is genuine, and the right enclave, its clients check.")
+    if desk is not None:
+        click.echo(f"hand-over: a successor finds this store at {desk.url}")
     click.echo("stop with Ctrl-C")

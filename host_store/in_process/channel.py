@@ -12,9 +12,11 @@ from typing import Final
 
 from pmap.core import EnclaveCore
 from pmap.launch import Launcher, load_enclave
+from pmap.succession import HandingOver
 from wire.boundary import Delivery, Incoming
 from wire.errors import HostUnavailable, ProofInvalid
 from wire.messages import Ready
+from wire.tee.choice import TeeChoice
 
 _RECORDS_AT_ONCE: Final = 1024
 
@@ -22,9 +24,11 @@ _RECORDS_AT_ONCE: Final = 1024
 class InProcessChannel:
     """See :class:`host_store.channel.EnclaveChannel`. A handler that hangs cannot be killed here."""
 
-    def __init__(self, enclave: str | type, simulated_key: Path | None) -> None:
-        """``enclave``: a subclass of :class:`pmap.Enclave`, or ``"MODULE:CLASS"``. Raises :class:`InvalidInput`."""
-        self._launcher = Launcher(load_enclave(enclave) if isinstance(enclave, str) else enclave, simulated_key)
+    def __init__(self, enclave: str | type, tee: TeeChoice | Path | None) -> None:
+        """``enclave``: a subclass of :class:`pmap.Enclave`, or ``"MODULE:CLASS"``; ``tee``: as of
+        :class:`pmap.launch.Launcher`. Raises :class:`InvalidInput`."""
+        self._launcher = Launcher(load_enclave(enclave) if isinstance(enclave, str) else enclave, tee)
+        self._handing_over: HandingOver | None = None
         self._core: EnclaveCore | None = None
 
     @property
@@ -32,11 +36,12 @@ class InProcessChannel:
         """None: it runs in this process."""
         return None
 
-    def start(self, keyring: bytes | None, records: Iterable[bytes]) -> Ready:
+    def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """See :class:`host_store.channel.EnclaveChannel`."""
         rest = iter(records)
-        launched = self._launcher.launch(keyring, iter(lambda: list(islice(rest, _RECORDS_AT_ONCE)), []))
+        launched = self._launcher.launch(keyring, iter(lambda: list(islice(rest, _RECORDS_AT_ONCE)), []), rotate=rotate)
         self._core = core = launched.core
+        self._handing_over = self._launcher.hand_over(core)
         return Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis)
 
     def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
@@ -56,6 +61,24 @@ class InProcessChannel:
             raise
         except Exception as error:
             raise _broken(error) from error
+
+    def attest(self) -> bytes:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        return self._running().attest().encode()
+
+    def invite(self) -> bytes:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._running()
+        assert self._handing_over is not None
+        return self._handing_over.invite()
+
+    def hand_over(self, request: bytes, endorsements: bytes) -> bytes:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._running()
+        assert self._handing_over is not None
+        package = self._handing_over.hand_over(request, endorsements)
+        self.close()
+        return package
 
     def check(self) -> None:
         """See :class:`host_store.channel.EnclaveChannel`."""

@@ -14,7 +14,8 @@ from typing import Self
 from host_store.in_process.embedded import DurableLog, open_log
 from pmap.filesystem.clock import Clock, system_clock
 from pmap.filesystem.filesystem import FileSystem
-from pmap.filesystem.setup import SMALLEST_RECORD_BYTES, FilesystemSettings, mount
+from pmap.filesystem.settings import SMALLEST_RECORD_BYTES, FilesystemSettings
+from pmap.filesystem.setup import mount
 from pmap.filesystem.volume import stored_size
 from pmap.log import LogSettings
 from pmap.map import PersistentMap

@@ -30,15 +30,19 @@ class Dstack:
 
     name = "dstack"
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        """Raises :class:`TeeUnavailable` where there is no agent, or the SDK is not installed."""
+    def __init__(self, root: Path = Path("/"), socket: Path | None = None) -> None:
+        """``socket``: the agent's, if it is in none of its usual places.
+
+        Raises :class:`TeeUnavailable` where there is no agent, or the SDK is not installed.
+        """
         try:
             from dstack_sdk import DstackClient
         except ImportError as error:
             raise TeeUnavailable("dstack needs the package dstack-sdk: install pmap[dstack]") from error
-        socket = next((root / name for name in _SOCKETS if (root / name).exists()), None)
+        places = [root / name for name in _SOCKETS] if socket is None else [socket]
+        socket = next((place for place in places if place.exists()), None)
         if socket is None:
-            raise TeeUnavailable(f"there is no dstack agent: mount its socket to {root / _SOCKETS[0]}")
+            raise TeeUnavailable(f"there is no dstack agent: mount its socket to {places[0]}")
         # The address is always given: without one the SDK would take it from an environment variable.
         self._agent = DstackClient(str(socket), timeout=_TIMEOUT)
 

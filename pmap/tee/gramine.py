@@ -33,6 +33,8 @@ class GramineSgx:
     def __init__(self, root: Path = Path("/")) -> None:
         """Raises :class:`TeeUnavailable` where there is no Gramine with DCAP attestation."""
         self._folder = root / "dev" / "attestation"
+        if not self._folder.is_dir():
+            raise TeeUnavailable(f"there is no {self._folder}: this process does not run under Gramine")
         kind = read_file(self._folder / "attestation_type", _MAX_TYPE_BYTES).strip(b"\0\n ").decode("ascii", "replace")
         if kind != "dcap":
             raise TeeUnavailable(f'Gramine attests by {kind!r}: set sgx.remote_attestation = "dcap" in the manifest')

@@ -6,51 +6,52 @@ refuse. There is no search for whatever TEE happens to be there, so that none is
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Final
 
 from pmap.tee import KeySource, Tee
 from wire.errors import InvalidInput
-
-PLATFORMS: Final = ("sgx", "snp", "tdx", "dstack", "nitro")
-"""The kinds of hardware; the simulated TEE is made with its key, :class:`pmap.tee.simulated.SimulatedTee`."""
-_WITH_KEY_SOURCE: Final = frozenset({"snp", "tdx", "nitro"})
+from wire.tee.choice import TeeChoice
 
 
-def open_platform(kind: str, root: Path = Path("/"), key_source: KeySource | None = None) -> Tee:
-    """The platform that this process runs on.
+def open_platform(choice: TeeChoice) -> Tee:
+    """The hardware that this process runs on; the simulated TEE is made with its enclave's measurement instead.
 
-    Raises :class:`InvalidInput` for an unknown kind or a key source that the kind has no use for, and
-    :class:`wire.errors.TeeUnavailable` where this is not such a platform.
+    Raises :class:`InvalidInput` for a key source that is none, and :class:`wire.errors.TeeUnavailable` where this is
+    not such a platform.
     """
-    if key_source is not None and kind not in _WITH_KEY_SOURCE:
-        raise InvalidInput(f"{kind} has sealing keys of its own")
+    root = choice.root
+    key_source = None if choice.key_source is None else parse_key_source(choice.key_source)
     # Each imports what only it needs, so one process loads one of them.
-    if kind == "sgx":
+    if choice.kind == "gramine":
         from pmap.tee.gramine import GramineSgx
 
         return GramineSgx(root)
-    if kind == "snp":
+    if choice.kind == "snp":
         from pmap.tee.snp import SevSnp
 
         return SevSnp(root, key_source)
-    if kind == "tdx":
+    if choice.kind == "tdx":
         from pmap.tee.tdx import Tdx
 
         return Tdx(root, key_source)
-    if kind == "dstack":
+    if choice.kind == "dstack":
         from pmap.tee.dstack import Dstack
 
-        return Dstack(root)
-    if kind == "nitro":
+        return Dstack(root, choice.dstack_socket)
+    if choice.kind == "nitro":
         from pmap.tee.nitro import NitroEnclave
 
         return NitroEnclave(root, key_source)
-    raise InvalidInput(f"there is no TEE {kind!r}: there are {', '.join(PLATFORMS)}")
+    raise InvalidInput(f"the TEE {choice.kind!r} is no hardware")
 
 
 def parse_key_source(text: str) -> KeySource:
-    """Read ``vtpm``, ``vtpm:TCTI`` (tpm2-tss' notation) or ``file:PATH``. Raises :class:`InvalidInput`."""
+    """Read ``vtpm``, ``vtpm:TCTI`` (tpm2-tss' notation), ``file:PATH`` or ``provider:MODULE:NAME``.
+
+    A provider is the author's own: NAME is called without arguments and returns the source.
+    Raises :class:`InvalidInput`.
+    """
     kind, colon, rest = text.partition(":")
     if kind == "vtpm" and (rest or not colon):
         from pmap.tee.vtpm import VtpmKey
@@ -60,4 +61,19 @@ def parse_key_source(text: str) -> KeySource:
         from pmap.tee.provisioned import ProvisionedKey
 
         return ProvisionedKey(Path(rest))
-    raise InvalidInput(f"a key source is 'vtpm', 'vtpm:TCTI' or 'file:PATH', not {text[:100]!r}")
+    module, _, name = rest.partition(":")
+    if kind == "provider" and name.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return _provider(module, name)
+    raise InvalidInput(
+        f"a key source is 'vtpm', 'vtpm:TCTI', 'file:PATH' or 'provider:MODULE:NAME', not {text[:100]!r}"
+    )
+
+
+def _provider(module: str, name: str) -> KeySource:
+    try:
+        source: KeySource = getattr(import_module(module), name)()
+    except Exception as error:
+        raise InvalidInput(f"cannot make the key source {module}:{name}: {type(error).__name__}: {error}") from error
+    if not callable(getattr(source, "key", None)):
+        raise InvalidInput(f"{module}:{name} makes no key source: it has no method key(policy)")
+    return source

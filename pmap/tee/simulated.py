@@ -18,7 +18,6 @@ from wire.crypto import KEY_BYTES, derive_key
 from wire.errors import InvalidInput
 from wire.identity import Identity
 from wire.simulated import SIMULATED, SimulatedEvidence
-from wire.tee.verify import show_evidence
 
 DEFAULT_SIGNER: Final = hashlib.sha256(b"pmap simulated signer").digest()
 """The signer of every simulated enclave that is not given another."""
@@ -62,7 +61,15 @@ class SimulatedTee:
 
     def identity(self) -> Identity:
         """See :class:`pmap.tee.Tee`."""
+        # Here, because it brings the verifiers of every kind of TEE along, which no start needs.
+        from wire.tee.verify import show_evidence
+
         return show_evidence(self.name, self.evidence(bytes(64)))
+
+
+def named_signer(name: str) -> bytes:
+    """The signer (32 bytes) of that name: each has sealing keys of its own."""
+    return hashlib.sha256(b"pmap simulated signer" + pack(name)).digest()
 
 
 def measure(enclave_class: type, settings: list[object]) -> bytes:

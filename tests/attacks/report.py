@@ -56,11 +56,10 @@ def page() -> str:
         for row in covered:
             shown = "<br>".join(f"`{test}`" for test in by_row[row.number])
             lines.append(f"| {row.number} | {row.attack} | {row.who} | {row.verdict} | {shown} |\n")
-    lines.append(_NOT_YET)
-    for section in SECTIONS:
-        for row in section.rows:
-            if row.not_yet:
-                lines.append(f"| {row.number} | {row.attack} | {row.who} | {row.not_yet} |\n")
+    uncovered = [row for row in ROWS.values() if row.not_yet]
+    if uncovered:
+        lines.append(_NOT_YET)
+    lines += [f"| {row.number} | {row.attack} | {row.who} | {row.not_yet} |\n" for row in uncovered]
     return "".join(lines)
 
 

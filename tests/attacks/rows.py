@@ -38,11 +38,6 @@ class Section:
     rows: tuple[Row, ...]
 
 
-NO_MEMBERS = "clients are never removed in this version"
-NO_WITNESSES = "there are no witnesses yet"
-NO_CEREMONY = "there is no authorised restore yet: each one is a rollback (row 1)"
-NO_ROTATION = "a sealing key cannot be exchanged yet"
-
 SECTIONS = (
     Section(
         "Rollback",
@@ -156,10 +151,10 @@ SECTIONS = (
     Section(
         "Members",
         (
-            Row("54", "undo a removal", "E", not_yet=NO_MEMBERS),
+            Row("54", "undo a removal that the author's code has made", "E", "E RollbackDetected"),
             Row("55", "made-up members for a larger quorum", "C", "S not stable, C AttestationError"),
             Row("56", "evict members for a smaller quorum", "C", "C AttestationError"),
-            Row("57", "use a removed member's name again", "E", not_yet=NO_MEMBERS),
+            Row("57", "use a removed member's name again", "E", "E ClientStale, E NotEnrolled"),
             Row("58", "an old list of voters to a newcomer", "C", "C AttestationError"),
         ),
     ),
@@ -179,9 +174,9 @@ SECTIONS = (
             Row("64", "a client makes evidence up", "E for that mail alone", "E EvidenceInvalid"),
             Row("65", "voters who collude and acknowledge what they forget", "bounded by weight", "S not stable"),
             Row("66", "a forged stable size", "C", "C OutcomeUnknown"),
-            Row("67", "a witness that lost its memory", "reported, retired", not_yet=NO_WITNESSES),
-            Row("68", "a witness that was itself put back", "X", not_yet=NO_WITNESSES),
-            Row("69", "two stores with one witness", "ok", not_yet=NO_WITNESSES),
+            Row("67", "a voter that lost its memory", "told so, no longer counted", "E ClientStale, S not stable"),
+            Row("68", "a voter that was itself put back", "S, E", "S not stable, E ForkDetected"),
+            Row("69", "two stores with one voter", "ok", "ok"),
         ),
     ),
     Section(
@@ -198,17 +193,17 @@ SECTIONS = (
     Section(
         "Code and keys",
         (
-            Row("76", "older code on a newer state", "L", "L UnsupportedVersion"),
+            Row("76", "older code on a newer state", "L", "L UnsupportedVersion, L DowngradeRefused"),
+            Row("77", "down to older code, and up again", "L, E", "L DowngradeRefused, E RollbackDetected"),
             Row(
-                "77",
-                "down to older code, and up again",
-                "L",
-                not_yet="a store does not note which code wrote it; the simulated TEE gives its key to every version",
+                "78",
+                "a state under a key that was exchanged",
+                "L, E",
+                "L CorruptedStore, L RollbackDetected, L ForkDetected, E RollbackDetected",
             ),
-            Row("78", "a state under a key that was exchanged", "L", not_yet=NO_ROTATION),
-            Row("79", "a crash halfway through the exchange of a key", "ok", not_yet=NO_ROTATION),
+            Row("79", "a crash halfway through the exchange of a key", "ok", "ok"),
             Row("80", "a weakened policy", "C", "C IdentityMismatch"),
-            Row("81", "a restore that nobody allowed", "C", not_yet=NO_CEREMONY),
+            Row("81", "a restore that nobody allowed, or not everybody", "E", "E RollbackDetected"),
         ),
     ),
     Section(
@@ -222,8 +217,19 @@ SECTIONS = (
             Row("87", "refuse service", "T", "T OutcomeUnknown"),
             Row("88", "fill the map", "the mail fails, the store lives", "MailFailed"),
             Row("89", "oversize or deeply nested messages", "C, E, in bounded memory", "C MailTooLarge, E Malformed"),
-            Row("90", "a slow witness", "a visible policy", not_yet=NO_WITNESSES),
+            Row("90", "a slow voter", "a visible policy", "S not stable"),
             Row("91", "set the clock back", "nothing depends on it", "ok"),
+        ),
+    ),
+    Section(
+        "Shards",
+        (
+            Row("92", "show a client an old shard map", "C", "C StaleShardMap"),
+            Row("93", "move partitions without their owner", "E", "E ShardMapRefused"),
+            Row("94", "an old move again", "E", "E ShardMapRefused"),
+            Row("95", "a write by an old map, to the store that had the key", "E", "E WrongShard"),
+            Row("96", "another store at the address of one", "C", "C StoreReplaced"),
+            Row("97", "put one store of several back", "E; the others go on", "E RollbackDetected"),
         ),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attacks.report import PAGE, page
 from attacks.rows import ROWS, SECTIONS, find_tests
 
-NUMBERS = [str(number) for number in range(1, 92)]
+NUMBERS = [str(number) for number in range(1, 98)]
 NUMBERS.insert(NUMBERS.index("18"), "17b")
 
 

@@ -48,11 +48,12 @@ def test_a_stores_sample_adds_up(tmp_path: Path) -> None:
         with written.core._runtime.entries.transaction():
             written.core.map[key] = value()
         written.commit()
-    found, head, stats = sample(written.store, COUNT), written.store.head(), written.store.stats()
+    found = sample(written.store, COUNT)
+    head, stats = written.store.head(), written.store.stats()
     live = COUNT * 116
     assert found["used"] == stats.used_bytes / live
     pages = sum(-(-(len(record) + 16) // LMDB_PAGE_BYTES) for record in written.store.read(head.first, head.n + 1))
-    assert found["window"] == pages * LMDB_PAGE_BYTES / live
+    assert pages * LMDB_PAGE_BYTES / live < found["window"] < 1.05 * pages * LMDB_PAGE_BYTES / live
     assert found["history_bytes_per_commit"] == pytest.approx(found["history"] * live / head.n)
     # What is left over are a few pages: the roots, the free list, the other tables.
     assert 0 < (found["used"] - found["window"] - found["history"]) * live < 16 * LMDB_PAGE_BYTES
@@ -79,7 +80,7 @@ def test_bytes_of_a_mail_are_the_record_the_leaf_and_the_reply(tmp_path: Path) -
     # leaf hash, and the 12 bytes by which the reply before is dropped
     commits = zip(counts["handed"], counts["record"], counts["outbox"], strict=True)
     assert {handed - record - outbox for handed, record, outbox in commits} <= {32, 32 + 12}
-    assert min(counts["written by LMDB"]) > SMALLEST_CLASS_BYTES
+    assert min(counts["written by the store"]) > SMALLEST_CLASS_BYTES
     head = core.written.store.head()
     (record,) = core.written.store.read(head.n, head.n + 1)
     assert len(record) == counts["record"][-1]

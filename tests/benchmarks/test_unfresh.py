@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from benchmarks.mail_core import Core
 from benchmarks.unfresh import drop_freshness
-from wire.errors import Malformed
+from wire.checkpoint import encode_evidence
 from wire.mail import Outcome, open_reply
 
 if sys.argv[2] == "without":
@@ -38,7 +38,7 @@ assert first.outcome is second.outcome is Outcome.EXECUTED
 assert core.written.core._runtime.log.n == core.written.store.head().n, "every commit was stored"
 print("checkpoint" if second.checkpoint else "none")
 # A client restored from a backup: it shows the evidence of the mail before the last one.
-client._evidence = client._highest = first.checkpoint
+client._evidence = client._highest = encode_evidence(first.checkpoint)
 print(mail().outcome.name)
 (leaf,) = {core.written.store.node(0, core.written.store.head().n - 1)}
 print("hashed" if any(leaf) else "zeros")

@@ -20,6 +20,7 @@ from wire.errors import (
     InvalidInput,
     ReportDataMismatch,
     TcbUnacceptable,
+    UntrustedRoot,
 )
 from wire.hpke import Kem, MailPublicKey
 
@@ -103,7 +104,9 @@ def test_verify_refuses_for_the_reason_that_there_is() -> None:
     assert refusal("verify", nitro) is EvidenceExpired
     assert refusal("verify", nitro, "--at", "yesterday") is InvalidInput
     assert refusal("verify", str(FOLDER / "sgx_quote.bin")) is EvidenceMalformed
-    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *CERTIFICATES[:2]) is EvidenceForged
+    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *CERTIFICATES[:2]) is EvidenceMalformed
+    milan = str(FOLDER / "snp_report_milan.hex")
+    assert refusal("verify", milan, *CERTIFICATES, *CERTIFICATES[:2]) is EvidenceForged
     assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *CERTIFICATES, "--least-tcb", "1") is InvalidInput
     assert refusal("verify", nitro, "--kind", "sgx") is EvidenceMalformed
     assert refusal("show", str(FOLDER / "README.md")) is EvidenceMalformed
@@ -149,3 +152,24 @@ def test_the_commands_register_with_a_group() -> None:
 
     register(root)
     assert CliRunner().invoke(root, ["attest", "--help"]).exit_code == 0
+
+
+def test_certificates_are_taken_as_people_keep_them(tmp_path: Path) -> None:
+    pem = (FOLDER / "snp_ark_milan.pem").read_bytes()
+    (tmp_path / "ark.pem").write_bytes(b"Subject: ARK-Milan\r\n" + pem.replace(b"\n", b"\r\n") + b"\r\n")
+    arguments = [CERTIFICATES[0], str(tmp_path / "ark.pem"), *CERTIFICATES[2:], "--at", str(SNP.at)]
+    assert "AMD ARK-Milan" in run("verify", str(FOLDER / "snp_report_milan.hex"), *arguments).output
+    (tmp_path / "ark.pem").write_bytes(pem.replace(b"A", b"*"))
+    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *arguments) is EvidenceMalformed
+
+
+def test_a_root_that_only_the_verifier_trusts_is_shown_as_such(tmp_path: Path) -> None:
+    from tee_authority import NOW, Issuer, nitro_document
+
+    root = Issuer("root")
+    (tmp_path / "document").write_bytes(nitro_document([Issuer("leaf", root, ca=False), root]))
+    (tmp_path / "root.der").write_bytes(root.certificate.der)
+    verify = ["verify", str(tmp_path / "document"), "--at", str(NOW)]
+    assert refusal(*verify) is UntrustedRoot
+    output = run(*verify, "--root", str(tmp_path / "root.der")).output
+    assert f"NOT BUILT IN, trusted because the verifier named it: {root.certificate.fingerprint.hex()}" in output

@@ -26,12 +26,11 @@ from wire.kv import (
     Swap,
     after_prefix,
     decode_operations,
-    decode_results,
     encode_operations,
-    encode_results,
     failed_swap,
     swap_failed_text,
 )
+from wire.kv_results import decode_results, encode_results
 from wire.limits import MAX_BODY_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_STORED_VALUE_BYTES
 
 

@@ -308,6 +308,21 @@ def test_moves_that_make_no_sense_are_refused_before_anything_is_signed(stores: 
         assert mover.shards == stores.first
 
 
+def test_a_store_that_has_moved_elsewhere_is_found_by_the_newer_map(stores: Stores) -> None:
+    with stores.client("alice") as kv:
+        entries = fill(kv)
+        reached = []
+        kv._cluster._reach = lambda store: reached.append(store.url) or stores.reach(store)
+        with stores.cluster("mover") as cluster:
+            mover = Mover(cluster, OWNER)
+            mover.readdress(1, "http://elsewhere.invalid")
+            mover.settle()
+        kv.refresh()
+        assert kv == entries and kv.shards.version == 2 and reached == ["http://elsewhere.invalid"]
+        stores.hosts[0].unreachable()
+        kv.refresh()
+
+
 def test_the_newest_map_is_learned_from_the_stores(stores: Stores) -> None:
     begin(stores)
     stores.hosts[1].unreachable()

@@ -31,7 +31,7 @@ KEYS = SessionKeys(bytes(16), bytes(range(32)), bytes(32))
 SIGNER = SigningKey(bytes(32))
 PIN = Pin(bytes(16), SIGNER.public, bytes(32), True)
 MAIL = b"m" * 32
-REQUEST = Request(RequestKind.MAIL, "t", 3, None, None, 0, b"body")
+REQUEST = Request(RequestKind.MAIL, "t", 3, b"", b"", 0, b"body")
 EVIDENCE = sign_checkpoint(SIGNER, PIN.store_id, 9, bytes(32))
 REPLY = Reply(Outcome.EXECUTED, "t", 3, MAIL, sign_checkpoint(SIGNER, PIN.store_id, 10, b"r" * 32), 4, b"payload")
 

@@ -109,6 +109,12 @@ async def test_the_asynchronous_client_does_the_same(stores: Stores) -> None:
             mover.begin_move(kv.shards.owned[0], 1)
             mover.settle()
         assert await kv.get(here) == entries[here] and kv.shards.version == 3 and kv.quarantined == {}
+        with stores.cluster("mover") as cluster:
+            mover = Mover(cluster, OWNER)
+            mover.readdress(1, "http://elsewhere.invalid")
+            mover.settle()
+        await kv.refresh()
+        assert await kv.get(here) == entries[here] and kv.shards.version == 4
         with pytest.raises(StaleShardMap):
             kv.show(stores.text)
 

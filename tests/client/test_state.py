@@ -16,7 +16,7 @@ from client import CorruptedStore, InboxMail, InvalidInput, LimitExceeded, Store
 from client.state import ClientState, Pending, Pin, SessionKeys, StickyVerdict, Stream
 from client.state_file import StateFile
 from wire.alarm import Verdict, sign_alarm
-from wire.checkpoint import Checkpoint, sign_checkpoint
+from wire.checkpoint import Checkpoint, encode_evidence, sign_checkpoint
 from wire.codec import pack, unpack
 from wire.crypto import SigningKey, system_randomness
 from wire.errors import UnsupportedVersion
@@ -50,7 +50,8 @@ def streams(draw: st.DrawFn, topic: str) -> Stream:
     if draw(st.booleans()):
         session = draw(keys)
         kind = draw(st.sampled_from([RequestKind.MAIL, RequestKind.HEARTBEAT]))
-        request = Request(kind, topic, sequence, evidence, draw(checkpoints), draw(counters), draw(st.binary()))
+        shown = encode_evidence(evidence), encode_evidence(draw(checkpoints))
+        request = Request(kind, topic, sequence, *shown, draw(counters), draw(st.binary()))
         envelope = seal_request(request, session.id, session.secret, system_randomness)
         pending = Pending(request, envelope, session)
     elif sequence == 0 and evidence is None:
@@ -87,7 +88,7 @@ def test_every_state_survives_its_encoding(state: ClientState) -> None:
 
 def full_state() -> ClientState:
     session = SessionKeys(bytes(16), bytes(32), bytes(32))
-    request = Request(RequestKind.MAIL, "t", 4, checkpoint(3), checkpoint(5), 1, b"body")
+    request = Request(RequestKind.MAIL, "t", 4, checkpoint(3).encode(), checkpoint(5).encode(), 1, b"body")
     pending = Pending(request, seal_request(request, session.id, session.secret, system_randomness), session)
     return ClientState(
         bytes(32),

@@ -83,10 +83,10 @@ class Storm:
 
 
 def storm(folder: Path, kills: int, tell: Callable[[int, int], None] = lambda _kills, _mails: None) -> Storm:
-    """At least so many kills, half of them of the enclave alone. ``tell``: kills and acknowledged mails so far."""
+    """At least so many kills, two of five of the enclave alone. ``tell``: kills and acknowledged mails so far."""
     store, rng = folder / "store", random.Random(kills)
     accounts = [Watched(f"client-{number}", folder) for number in range(CLIENTS)]
-    zygote = Zygote(store)
+    zygote = Zygote()
     workers = Workers(accounts, zygote.url)
     host_kills = enclave_kills = life = 0
 
@@ -98,8 +98,8 @@ def storm(folder: Path, kills: int, tell: Callable[[int, int], None] = lambda _k
     try:
         while host_kills + enclave_kills < kills:
             life += 1
-            own_process = life % 2 == 0
-            zygote.start(process=own_process)
+            own_process = life % 3 == 0
+            assert zygote.start(store, process=own_process)
             workers.begin()
             load()
             for _ in range(ENCLAVE_KILLS_IN_A_ROW if own_process else 0):

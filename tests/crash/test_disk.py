@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from attack_steps import put_state, save_state
+from attack_steps import put_state, save_state, send_unheard
 from attacked_enclaves import Ledger, Roomy
-from killed_hosts import Account, ServedHost, check_accounts, mounted_tmpfs, strace_or_skip
+from killed_hosts import Account, Calls, Zygote, check_accounts, mounted_tmpfs, strace_or_skip
 
 from client import EnclaveClient, HostUnavailable, InProcessTransport, OutcomeUnknown, StoreUnavailable
 from host_store.adversary import MaliciousHost, Snapshot
@@ -146,59 +146,78 @@ def test_a_store_that_outgrows_its_map_loses_nothing(tmp_path: Path) -> None:
             assert alice.send(b"count").payload == b"60" and alice.verdict is None
 
 
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite64", "writev"])
-def test_a_disk_that_fails_now_and_then_loses_nothing(tmp_path: Path, call: str) -> None:
-    """The kernel answers some of the host's writes or syncs with an I/O error."""
-    store, account = tmp_path / "store", Account("alice", tmp_path)
-    with ServedHost(store) as host:
-        assert host.start()
-        assert account.work(host.url, 1)
-        host.kill()
-        assert host.start(under=strace_or_skip(f"{call}:error=EIO:when=6+5"))
+def test_a_disk_that_fails_now_and_then_loses_nothing(
+    zygote: Zygote, lives: tuple[Calls, Calls], tmp_path: Path
+) -> None:
+    """The kernel answers some of the host's writes or syncs with an I/O error, whatever calls it uses for them."""
+    calls = lives[1]
+    names = [name for name in sorted(calls.counts) if "write" in name or "sync" in name]
+    assert len(names) > 2
+    for name in names:
+        store, account = tmp_path / name / "store", Account("alice", tmp_path / name)
+        store.parent.mkdir()
+        assert zygote.start(store)
+        assert account.work(zygote.url, 1)
+        zygote.kill()
+        failing = strace_or_skip(f"{name}:error=EIO:when=6+13", paths=calls.paths_in(store))
+        assert zygote.start(store, under=failing)
         sendings = 0
         while account.done < 12:
             sendings += 1
-            assert sendings < 100
-            account.work(host.url, 12 - account.done)
-        host.kill()
-    check_accounts(store, [account])
+            assert sendings < 100, name
+            account.work(zygote.url, 12 - account.done)
+        zygote.kill()
+        check_accounts(store, [account])
 
 
 # --- power cuts ---------------------------------------------------------------------------------------------
 
 
-def power_cuts(before: bytes, after: bytes, rng: random.Random) -> Iterator[bytes]:
-    """What a disk may hold when the power goes during a commit: any part of its pages, and not yet its meta page.
+SECTOR = 512  # bytes: what a disk writes as a whole
 
-    (LMDB writes the meta page after the sync of all others.)
-    """
+
+def power_cuts(before: bytes, after: bytes, unit: int, spared: int, rng: random.Random) -> Iterator[bytes]:
+    """What a disk may hold of a file when the power goes during a commit: any part of it, but for the first bytes."""
     length = max(len(before), len(after))
     old, new = before.ljust(length, b"\x00"), after.ljust(length, b"\x00")
-    changed = [at for at in range(2 * PAGE, length, PAGE) if old[at : at + PAGE] != new[at : at + PAGE]]
-    assert len(changed) > 2, "a commit writes several pages"
-    for _ in range(10):
-        written = {at for at in changed if rng.random() < 0.5}
-        yield b"".join((new if at in written else old)[at : at + PAGE] for at in range(0, length, PAGE))
+    changed = [at for at in range(spared, length, unit) if old[at : at + unit] != new[at : at + unit]]
+    assert len(changed) > 2, "a commit writes several of them"
+    for _ in range(8):
+        written = set(rng.sample(changed, rng.randrange(len(changed))))  # not all of them
+        yield b"".join((new if at in written else old)[at : at + unit] for at in range(0, length, unit))
     torn = bytearray(old)
-    for at in changed:  # every page cut in the middle
-        torn[at : at + PAGE // 2] = new[at : at + PAGE // 2]
+    for at in changed:  # everyone cut in the middle
+        torn[at : at + unit // 2] = new[at : at + unit // 2]
     yield bytes(torn)
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["in the journal", "too large for it: in LMDB"])
 def test_a_power_cut_during_a_commit_leaves_the_state_before_it(
-    malicious_host: Callable[..., MaliciousHost],
+    malicious_host: Callable[..., MaliciousHost], large: bool
 ) -> None:
-    host = malicious_host(Ledger)
+    """And the mail is executed once, be it before the power cut or when its client asks what became of it."""
+    host = malicious_host(Roomy if large else Ledger)
+    mail, look, seen = (b"fill x 90000", b"length x", b"90000") if large else (b"add x 1", b"get x", b"3")
     with host.client("alice") as alice:
-        alice.send(b"add x 1")
-        alice.send(b"put y " + b"v" * 9000)
-    before, known = host.snapshot(), save_state(host, "alice")
-    with host.client("alice") as alice:
-        alice.heartbeat()
-    after = host.snapshot()
-    for image in power_cuts(before.data, after.data, random.Random(1)):
-        host.restore(Snapshot(image, before.n))
-        assert host.commits == before.n
+        for _ in range(2):
+            alice.send(b"fill x 5" if large else b"add x 1")
+        before = host.snapshot()
+        with host.dropping("reply"):
+            send_unheard(alice, mail)
+    after, known = host.snapshot(), save_state(host, "alice")
+    assert before.journal is not None and after.journal is not None
+    if large:  # LMDB writes the meta pages, the first two, after the sync of all others
+        cuts = power_cuts(before.data, after.data, PAGE, 2 * PAGE, random.Random(1))
+        images = [Snapshot(image, before.n, before.journal) for image in cuts]
+    else:
+        assert before.data == after.data
+        cuts = power_cuts(before.journal, after.journal, SECTOR, PAGE, random.Random(1))
+        images = [Snapshot(before.data, before.n, image) for image in cuts]
+    for image in [*images, after]:
+        host.restore(image)
+        assert host.commits == image.n
         put_state(host, "alice", known)
         with host.client("alice") as alice:
-            assert alice.send(b"get x").payload == b"1" and alice.verdict is None
+            alice.recover()
+            assert alice.send(look).payload == seen
+            assert alice.verdict is None

@@ -9,11 +9,19 @@ from pathlib import Path
 import pytest
 from crash.served import STEPS
 from crash.storm import Watched, storm
-from killed_hosts import SECONDS, Account, ServedHost, check_accounts, strace_or_skip
+from killed_hosts import (
+    MAILS,
+    SECONDS,
+    Account,
+    Calls,
+    ServedHost,
+    Zygote,
+    check_accounts,
+    strace_or_skip,
+)
 
 KILLS = 50
 EVERY_CALL = "PMAP_EVERY_CALL" in os.environ
-MAILS = 4
 
 
 @pytest.fixture
@@ -34,29 +42,52 @@ def test_killed_while_it_stands_at_a_step_of_a_commit(store: Path, tmp_path: Pat
     check_accounts(store, [account])
 
 
-CALLS = ("writev", "pwrite64", "fdatasync", "fsync")
-"""What LMDB makes a commit of: pages, meta page, syncs; and the sync at opening."""
-KILLS_PER_CALL = 4
+# --- at every system call ---
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_killed_at_every_system_call_of_a_commit(store: Path, tmp_path: Path, call: str) -> None:
+def killing(name: str, when: int, calls: Calls, store: Path) -> list[str]:
+    """Kill whoever makes the ``when``-th such call with a path of the store."""
+    return strace_or_skip(f"{name}:signal=KILL:when={when}", paths=calls.paths_in(store))
+
+
+def test_killed_at_every_system_call_that_makes_a_store(
+    zygote: Zygote, lives: tuple[Calls, Calls], tmp_path: Path
+) -> None:
+    """Nothing was acknowledged before, so nothing can be lost: it must open, or be made anew."""
+    calls = lives[0]
+    assert {"mkdir", "rename"} < set(calls.counts) and len(calls.counts) > 8, calls.counts
+    survived = []
+    for name, number in sorted(calls.counts.items()):
+        for when in range(1, number + 1 if EVERY_CALL else 2):
+            store = tmp_path / f"{name}-{when}" / "store"
+            store.parent.mkdir()
+            account = Account("alice", store.parent)
+            under = killing(name, when, calls, store)
+            if zygote.start(store, under=under) and account.work(zygote.url, MAILS):
+                survived.append((name, when))
+            zygote.kill()
+            check_accounts(store, [account])
+    # A call can be made by several threads, and each has its own count: then the last ones do not come.
+    assert not any(when == 1 for _, when in survived), survived
+
+
+def test_killed_at_every_system_call_of_a_commit(
+    zygote: Zygote, lives: tuple[Calls, Calls], store: Path, tmp_path: Path
+) -> None:
     """At its first such call, its second, ...: until it gets through the work. In CI a part of them is enough."""
-    account, when, killed = Account("alice", tmp_path), 1, 0
-    with ServedHost(store) as host:
-        assert host.start()
-        assert account.work(host.url, 1)
-        host.kill()
-        while EVERY_CALL or killed < KILLS_PER_CALL:
-            served = host.start(under=strace_or_skip(f"{call}:signal=KILL:when={when}"))
-            survived = served and account.work(host.url, MAILS)
-            host.kill()
-            if survived:
-                break
-            killed += 1
-            when += 1 if EVERY_CALL else 1 + when // 2
-    assert killed > 0, "there is no such call: name the ones that commits make"
-    check_accounts(store, [account])
+    calls, account = lives[1], Account("alice", tmp_path)
+    assert any("sync" in name for name in calls.counts) and any("write" in name for name in calls.counts), calls.counts
+    assert zygote.start(store)
+    assert account.work(zygote.url, 1)
+    zygote.kill()
+    for name, number in sorted(calls.counts.items()):
+        killed = 0
+        for when in range(1, number + 1) if EVERY_CALL else sorted({1, 2, 1 + number // 2, number}):
+            survived = zygote.start(store, under=killing(name, when, calls, store)) and account.work(zygote.url, MAILS)
+            zygote.kill()
+            killed += not survived
+        assert killed > 0, f"{name} is not called again"
+        check_accounts(store, [account])
 
 
 def test_killed_again_and_again_under_load(tmp_path: Path) -> None:

@@ -102,11 +102,11 @@ def storm(
     accounts = [Watched(f"client-{number}", folder) for number in range(CLIENTS)]
     with ExitStack() as stack:
         target = Target(kind, stack)
-        zygote = Zygote(f"{target.url('storm')}#{folder / 'store'}")
+        zygote, served = Zygote(), f"{target.url('storm')}#{folder / 'store'}"
         stack.callback(zygote.close)
         workers = Workers(accounts, zygote.url)
         stack.callback(workers.end)
-        zygote.start()
+        assert zygote.start(served)
         workers.begin()
         for _ in range(faults):
             workers.wait_for(rng.randrange(1, MAILS_BETWEEN))
@@ -115,7 +115,7 @@ def storm(
             seconds = rng.random() * LONGEST_FAULT_SECONDS
             if fault == "host":
                 zygote.kill()
-                zygote.start()
+                assert zygote.start(served)
             elif fault == "engine":
                 target.kill_and_restart()
             else:

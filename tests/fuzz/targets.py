@@ -51,7 +51,8 @@ from wire.errors import (
 )
 from wire.frames import encode_frame, read_command, read_effect
 from wire.hpke import Kem, MailKey
-from wire.kv import Delete, Get, Put, Scan, Size, Swap, decode_operations, decode_results, encode_operations
+from wire.kv import Delete, Get, Put, Scan, Size, Swap, decode_operations, encode_operations
+from wire.kv_results import decode_results
 from wire.mail import EnvelopeKind, Reply, Request, RequestKind, envelope_kind, open_hello, open_reply, open_request
 from wire.mail import Outcome as MailOutcome
 from wire.merkle import Frontier, leaf_hash, verify_consistency, verify_inclusion
@@ -175,7 +176,7 @@ def _message_targets(highest: Checkpoint) -> tuple[Target, ...]:
         return header + seal_once(KEY, label, plaintext, header, bytes)
 
     def request(plaintext: bytes) -> object:
-        return open_request(sealed(EnvelopeKind.MAIL, b"mail", plaintext), KEY, STORE_ID)
+        return open_request(sealed(EnvelopeKind.MAIL, b"mail", plaintext), KEY)
 
     def reply(plaintext: bytes) -> object:
         return open_reply(sealed(EnvelopeKind.REPLY, b"reply", plaintext), KEY, STORE_ID)

@@ -334,6 +334,7 @@ def test_a_restart_is_a_new_epoch_of_the_same_store(host: EnclaveHost) -> None:
 
 def test_old_evidence_is_judged_with_the_proof_that_the_host_supplies(host: EnclaveHost, store: WatchedStore) -> None:
     user = User(host)
+    user.mail("put a x")  # the evidence of its answer is in no entry any more, once the next mail was answered
     stale = user.client.highest
     for number in range(20):
         user.mail(f"put {number} x")

@@ -16,7 +16,7 @@ from host_store.in_process.channel import InProcessChannel
 from host_store.intake import Intake
 from host_store.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
-from host_store.supervisor import Supervisor
+from host_store.supervisor import EVIDENCE_SECONDS, Supervisor
 from pmap.enclave import EnclaveSettings
 from pmap.keyring import Keyring
 from pmap.launch import read_key_file
@@ -226,3 +226,31 @@ def test_a_first_record_on_a_stored_state_is_refused_and_not_stored(store: Order
     with pytest.raises(Malformed, match="no first record"):
         supervisor().start()
     assert (store.keyring(), store.head()) == before and store.order == []
+
+
+def test_old_evidence_is_made_anew_for_the_next_client(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EnclaveHost.start(Ledger, in_process=True, store=key.parent / "store", simulated_key=key) as host:
+        supervisor = host._supervisor
+        made: list[bytes] = []
+        channel = supervisor._channel
+        assert channel is not None
+        attest = channel.attest
+        monkeypatch.setattr(channel, "attest", lambda: made.append(attest()) or made[-1])
+        first = host.attestation()
+        assert made == []
+        supervisor._evidence_at -= EVIDENCE_SECONDS + 1
+        assert host.attestation() == made[0] == first, "simulated evidence has no date, and the epoch is the same"
+        host.attestation()
+        assert len(made) == 1
+
+
+def test_a_host_rotates_when_it_is_asked_to(store: OrderedStore, key: Path) -> None:
+    with EnclaveHost.start(Ledger, store, simulated_key=key) as host:
+        call(host, "put a 1")
+        host.restart(rotate=True)
+        host.restart()
+        assert generations(store, key) == [0, 1]
+        assert call(host, "get a") == b"1"
+    with EnclaveHost.start(Ledger, store, simulated_key=key, rotate=True) as host:
+        assert generations(store, key)[-1] == 2
+        assert call(host, "get a") == b"1"

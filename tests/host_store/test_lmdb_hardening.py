@@ -21,10 +21,12 @@ from typing import Any
 import lmdb
 import pytest
 
+from host_store.journal import JOURNAL_BYTES, MAX_FRAME_BYTES
 from host_store.lmdb_environment import LmdbEnvironment, create_environment
+from host_store.lmdb_history import LEAVES_PER_ROW, History, append_leaves, row_key
 from host_store.lmdb_meta import measure_data_file
 from host_store.lmdb_store import LmdbStore
-from host_store.lmdb_tables import LAYOUT, META, RECORDS, TABLES, leaf_key, read_node, record_key, store_completed_nodes
+from host_store.lmdb_tables import LAYOUT, LEAVES, META, NODES, TABLES, record_key
 from host_store.store import Head, OutboxItem
 from wire.errors import (
     CorruptedStore,
@@ -41,6 +43,7 @@ from wire.limits import KIB, MIB, RECORDS_PER_READ_BYTES
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = 4096  # bytes
 ALICE = b"alice".ljust(16, b"\0")
+LARGE = MAX_FRAME_BYTES  # bytes of a record that is too large for the journal and goes to LMDB at once
 STRACE = shutil.which("strace")
 
 
@@ -133,7 +136,7 @@ for length in map(int, arguments[1:]):
 def test_the_length_that_is_asked_for_ends_with_the_last_page_of_the_newest_commit(memory: Path) -> None:
     with LmdbStore.open(memory) as store:
         for n in range(1, 9):
-            append(store, n, size=n * 10_000)
+            append(store, n, size=LARGE + n * 10_000)
             opened = store._environment._opened
             assert opened is not None
             length = measure_data_file(memory / "data.mdb")
@@ -197,8 +200,8 @@ def test_a_data_file_that_is_a_folder_is_refused(path: Path) -> None:
 def test_a_newer_layout_is_named_and_left_alone(path: Path) -> None:
     LmdbStore.open(path).close()
     with lmdb.Environment(str(path), max_dbs=6) as environment, environment.begin(write=True) as transaction:
-        transaction.put(b"layout", b"pmap-store/2", db=environment.open_db(b"meta", txn=transaction))
-    with pytest.raises(UnsupportedVersion, match="pmap-store/2"):
+        transaction.put(b"layout", b"pmap-store/3", db=environment.open_db(b"meta", txn=transaction))
+    with pytest.raises(UnsupportedVersion, match="pmap-store/3"):
         LmdbStore.open(path)
 
 
@@ -218,49 +221,51 @@ def test_a_database_of_somebody_else_is_refused(path: Path, main_key: bytes | No
         LmdbStore.open(path)
 
 
-def delete(key: bytes) -> Callable[[Any, dict[str, Any]], None]:
-    return lambda transaction, tables: transaction.delete(key, db=tables["records"])
+def delete(key: bytes, table: str = "records") -> Callable[[Any, dict[str, Any]], None]:
+    return lambda transaction, tables: transaction.delete(key, db=tables[table])
 
 
-def put(key: bytes) -> Callable[[Any, dict[str, Any]], None]:
-    return lambda transaction, tables: transaction.put(key, bytes(32), db=tables["records"])
+def put(key: bytes, value: bytes = bytes(32), table: str = "records") -> Callable[[Any, dict[str, Any]], None]:
+    return lambda transaction, tables: transaction.put(key, value, db=tables[table])
 
 
-def move(old: bytes, new: bytes) -> Callable[[Any, dict[str, Any]], None]:
+def move(old: bytes, new: bytes, table: str = "records") -> Callable[[Any, dict[str, Any]], None]:
     def damage(transaction: Any, tables: dict[str, Any]) -> None:
-        transaction.put(new, transaction.pop(old, db=tables["records"]), db=tables["records"])
+        transaction.put(new, transaction.pop(old, db=tables[table]), db=tables[table])
 
     return damage
 
 
 def add_strange_rows(transaction: Any, tables: dict[str, Any]) -> None:
     for n in range(1, 5):
-        put(leaf_key(n) + b"strange")(transaction, tables)
+        put(record_key(n) + b"strange")(transaction, tables)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        delete(leaf_key(1)),
-        delete(leaf_key(3)),
-        delete(leaf_key(5)),
-        delete(record_key(4)),
-        delete(record_key(5)),
-        put(leaf_key(0)),
-        put(leaf_key(6)),
+        delete(row_key(0), "leaves"),
+        delete(row_key(1), "leaves"),
+        move(row_key(0), row_key(2), "leaves"),
+        put(row_key(1), bytes(32 * 4), "leaves"),
+        put(row_key(2), bytes(32), "leaves"),
+        put(row_key(0) + b"strange", bytes(32), "leaves"),
+        delete(record_key(129)),
+        delete(record_key(130)),
         put(record_key(1)),
-        put(record_key(7)),
-        move(leaf_key(1), leaf_key(0)),
-        move(record_key(3), record_key(1)),
-        move(record_key(5), record_key(1)),
+        put(record_key(131)),
+        move(record_key(128), record_key(1)),
+        move(record_key(128), record_key(126)),
+        move(record_key(130), record_key(1)),
         add_strange_rows,
         lambda transaction, tables: transaction.drop(tables["nodes"], delete=True),
     ],
 )
 def test_a_gap_in_the_tables_is_found_at_opening(path: Path, damage: Callable[[Any, dict[str, Any]], None]) -> None:
+    last = LEAVES_PER_ROW + 3
     with LmdbStore.open(path) as store:
-        for n in range(1, 6):
-            append(store, n, trim=max(0, n - 2))
+        for n in range(1, last + 1):
+            append(store, n, size=100, trim=max(0, n - 2))
     with lmdb.Environment(str(path), max_dbs=6) as environment, environment.begin(write=True) as transaction:
         damage(transaction, {name: environment.open_db(name.encode(), txn=transaction) for name in TABLES})
     with pytest.raises(CorruptedStore):
@@ -312,9 +317,10 @@ def test_what_a_crash_during_creation_left_is_thrown_away(path: Path) -> None:
 
 
 def test_a_store_is_private_to_its_user(path: Path) -> None:
-    with LmdbStore.open(path):
+    with LmdbStore.open(path) as store:
+        append(store, 1)
         modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in [path, *path.iterdir()]}
-    assert modes == {"store": 0o700, "data.mdb": 0o600, "lock.mdb": 0o600, "host.lock": 0o600}
+    assert modes == {"store": 0o700, **dict.fromkeys(("data.mdb", "journal", "lock.mdb", "host.lock"), 0o600)}
 
 
 def test_a_folder_without_permission_gives_a_sentence() -> None:
@@ -503,13 +509,13 @@ store = LmdbStore.open(arguments[0])
 acknowledged, refused = int(arguments[1]), 0
 while acknowledged < 12:
     try:
-        append(store, acknowledged + 1)
+        append(store, acknowledged + 1, size=LARGE)
         acknowledged += 1
     except StoreUnavailable as error:
         refused += 1
         assert "nothing was changed" in str(error) and "Input/output error" in str(error), error
-        assert check_records(store) == Head(acknowledged, 1)
-assert check_records(store) == Head(12, 1)
+        assert check_records(store, size=LARGE) == Head(acknowledged, 1)
+assert check_records(store, size=LARGE) == Head(12, 1)
 print(acknowledged, refused)
 """
 
@@ -528,11 +534,11 @@ def run_with_fault(script: str, fault: str, *arguments: object) -> str:
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite64", "writev"])
 def test_an_io_error_at_any_write_or_sync_of_a_commit_is_reported_and_survived(memory: Path, call: str) -> None:
     with LmdbStore.open(memory) as store:  # so that creation is not what fails
-        append(store, 1)
+        append(store, 1, size=LARGE)
     acknowledged, refused = map(int, run_with_fault(FAULTY, f"{call}:error=EIO:when=4..16+3", memory, 1).split())
     assert acknowledged == 12 and refused >= 1
     with LmdbStore.open(memory) as store:
-        assert check_records(store) == Head(12, 1)
+        assert check_records(store, size=LARGE) == Head(12, 1)
 
 
 def test_a_store_is_not_believed_before_it_is_synced(memory: Path) -> None:
@@ -574,12 +580,12 @@ def fail_afterwards(environment: LmdbEnvironment, times: int = 1) -> None:
 
 def test_a_commit_that_failed_but_took_place_counts_once_it_is_durable(memory: Path) -> None:
     with LmdbStore.open(memory) as store:
-        append(store, 1)
+        append(store, 1, size=LARGE)
         fail_afterwards(store._environment)
         before = measure_transactions(store)
-        append(store, 2, outbox=[OutboxItem(2, 0, ALICE, b"reply")])
+        append(store, 2, size=LARGE, outbox=[OutboxItem(2, 0, ALICE, b"reply")])
         assert measure_transactions(store) == before + 2  # the append, and a durable commit on top of it
-        assert check_records(store) == Head(2, 1)
+        assert check_records(store, size=LARGE) == Head(2, 1)
         assert len(store.outbox(ALICE)) == 1
         append(store, 3)
 
@@ -606,7 +612,7 @@ def test_a_full_disk_refuses_a_creation_as_a_whole(path: Path) -> None:
 def test_a_commit_whose_fate_cannot_be_read_is_unknown_until_it_can(memory: Path) -> None:
     aside = memory.with_name("aside")
     with LmdbStore.open(memory) as store:
-        append(store, 1)
+        append(store, 1, size=LARGE)
         fail_afterwards(store._environment)
         original = store._environment._open
 
@@ -618,14 +624,14 @@ def test_a_commit_whose_fate_cannot_be_read_is_unknown_until_it_can(memory: Path
         store._environment._open = unreadable  # type: ignore[method-assign]
         before = measure_transactions(store)
         with pytest.raises(StoreUnavailable, match="the outcome is unknown"):
-            append(store, 2)
+            append(store, 2, size=LARGE)
         with pytest.raises(StoreError):
             store.head()
         store._environment._open = original  # type: ignore[method-assign]
         aside.rename(memory / "data.mdb")
-        append(store, 2)  # the same bytes again: they are there already
+        append(store, 2, size=LARGE)  # the same bytes again: they are there already
         assert measure_transactions(store) == before + 2  # but counted only with a durable commit on top of them
-        assert check_records(store) == Head(2, 1)
+        assert check_records(store, size=LARGE) == Head(2, 1)
         append(store, 3)
 
 
@@ -650,19 +656,37 @@ def test_an_interrupt_inside_a_change_changes_nothing(memory: Path) -> None:
         assert check_records(store) == Head(2, 1)
 
 
-def test_a_writer_that_got_past_the_lock_is_fenced(memory: Path) -> None:
-    """Two processes on a filesystem without working locks: the database itself says whose turn it is."""
-    with LmdbStore.open(memory) as store:
-        append(store, 1)
-        script = """
-environment = LmdbEnvironment(Path(arguments[0]), TABLES, LAYOUT, lambda *_: None)
-append(LmdbStore(None, environment), 2)
+PAST_THE_LOCK = """
+import fcntl
+fcntl.flock = lambda fd, how: None  # as on a file system without working locks
+store = LmdbStore.open(arguments[0])
+head = check_records(store)
+for n in range(head.n + 1, head.n + 1 + int(arguments[1])):
+    append(store, n)
+print(head.n)
+if arguments[2] == "killed":
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+store.close()
 """
-        assert run(script, memory).returncode == 0
+
+
+@pytest.mark.parametrize("end", ["closed", "killed"])
+@pytest.mark.parametrize("theirs", [0, 4])
+@pytest.mark.parametrize("ours", [1, 4])
+def test_a_writer_that_got_past_the_lock_is_fenced(memory: Path, ours: int, theirs: int, end: str) -> None:
+    """Two processes on a filesystem without working locks: nothing that either acknowledged is lost."""
+    store = LmdbStore.open(memory)
+    for n in range(1, ours + 1):
+        append(store, n)
+    assert run(PAST_THE_LOCK, memory, theirs, end).stdout == f"{ours}\n"
+    for _ in range(2):
         with pytest.raises(StoreFenced):
-            append(store, 2, size=17)
-        assert check_records(store) == Head(2, 1)
-        append(store, 3)
+            append(store, ours + 1, size=17)
+    store.close()
+    with LmdbStore.open(memory) as store:
+        assert check_records(store) == Head(ours + theirs, 1)
+        append(store, ours + theirs + 1)
 
 
 KILLED = """
@@ -715,7 +739,7 @@ def test_a_window_that_moves_reuses_its_space(memory: Path) -> None:
             append(store, n, trim=max(0, n - 10), outbox=[OutboxItem(n, 0, ALICE, bytes(500))], drops=[(n - 1, 0)])
         stats = store.stats()
     assert (stats.records, stats.outbox_items) == (11, 1)
-    assert 11 * PAGE < stats.used_bytes <= stats.file_bytes < 60 * PAGE
+    assert 11 * PAGE < stats.used_bytes <= stats.file_bytes < JOURNAL_BYTES + 60 * PAGE
 
 
 def test_stored_levels_are_right_up_to_level_16(memory: Path) -> None:
@@ -723,17 +747,24 @@ def test_stored_levels_are_right_up_to_level_16(memory: Path) -> None:
     create_environment(memory, TABLES, LAYOUT)
     environment = LmdbEnvironment(memory, TABLES, LAYOUT, lambda transaction, tables: None)
     leaves = [hashlib.sha256(b"%d" % n).digest() for n in range(1, 65537)]
+    stored = 0
 
     def fill(transaction: Any, tables: Any) -> None:
-        for n, leaf in enumerate(leaves, 1):
-            transaction.put(leaf_key(n), leaf, append=True, db=tables[RECORDS])
-            store_completed_nodes(transaction, tables, n)
+        append_leaves(transaction, tables[LEAVES], stored, leaves[stored:until])
+        History(transaction, tables[LEAVES], tables[NODES], until).store_completed_nodes(stored)
 
-    environment.update(fill, lambda transaction, tables: False)
-    nodes = leaves
+    for until in (1, 126, 127, 128, 300, 65280, 65300, 65536):  # groups of any size
+        environment.update(fill, lambda transaction, tables: False)
+        stored = until
     with environment.view() as (transaction, tables):
-        for level in range(17):
-            for index in {0, len(nodes) // 3, len(nodes) - 1}:
-                assert read_node(transaction, tables, level, index) == nodes[index]
-            nodes = [hashlib.sha256(b"\1" + nodes[at] + nodes[at + 1]).digest() for at in range(0, len(nodes) - 1, 2)]
+        # Whatever part of the leaves is not stored yet: the tree over all of them is the same.
+        for stored in (65536, 65535, 65280, 65281, 65279):
+            history = History(transaction, tables[LEAVES], tables[NODES], stored, leaves[stored:])
+            nodes = leaves
+            for level in range(17):
+                for index in {0, len(nodes) // 3, len(nodes) - 1}:
+                    assert history.node(level, index) == nodes[index]
+                nodes = [
+                    hashlib.sha256(b"\1" + nodes[at] + nodes[at + 1]).digest() for at in range(0, len(nodes) - 1, 2)
+                ]
     environment.close()

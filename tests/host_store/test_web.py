@@ -174,7 +174,8 @@ def chunks(total: int, size: int = 1 << 16) -> Iterator[bytes]:
 
 
 def test_a_body_over_the_bound_is_refused_said_or_unsaid(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("host_store.web.MAX_ENVELOPE_BYTES", 1 << 20)
+    for way in ("mail_protocol", "web"):
+        monkeypatch.setattr(f"host_store.{way}.MAX_ENVELOPE_BYTES", 1 << 20)
     assert site.refusal("POST", "/deliver-mail", bytes((1 << 20) + 1)) == (413, "too_large")
     assert site.refusal("POST", "/deliver-mail", chunks(1 << 22)) == (413, "too_large")
     assert site.refusal("POST", "/deliver-mail", chunks(1 << 20)) == (400, "malformed")
@@ -184,7 +185,7 @@ def test_a_body_over_the_bound_is_refused_said_or_unsaid(site: Site, monkeypatch
 def test_bodies_that_together_are_too_much_are_refused_and_not_counted_for_ever(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("host_store.web.MAX_WAITING_BYTES", 1 << 18)
+    monkeypatch.setattr("host_store.mail_slot.MAX_WAITING_BYTES", 1 << 18)
     for _ in range(3):
         assert site.refusal("POST", "/deliver-mail", chunks(1 << 19)) == (503, "unavailable")
     with socket.create_connection(site.server._socket.getsockname()[:2]) as half:
@@ -218,6 +219,64 @@ def test_bad_requests_are_answered_with_status_and_code(
     site: Site, method: str, path: str, body: bytes | None, status: int, code: str
 ) -> None:
     assert site.refusal(method, path, body) == (status, code)
+
+
+def read_response(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body of the next answer."""
+    received = b""
+    while (end := received.find(b"\r\n\r\n")) < 0:
+        received += connection.recv(1)
+    head = received[:end]
+    body = b""
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(length - len(body))
+    return head, body
+
+
+def posted(envelope: bytes, version: bytes = b"1.1", *headers: bytes) -> bytes:
+    lines = [b"POST /deliver-mail HTTP/" + version, b"Host: x", b"Content-Length: %d" % len(envelope), *headers]
+    return b"\r\n".join([*lines, b"", envelope])
+
+
+def test_mails_that_come_in_an_unusual_manner_are_answered_like_any_other(site: Site) -> None:
+    clients = [site.client() for _ in range(5)]
+    where = site.server._socket.getsockname()[:2]
+    with socket.create_connection(where, timeout=SECONDS) as connection:
+        # Three behind each other without waiting: in order.
+        connection.sendall(b"".join(posted(client.seal(b"count")) for client in clients[:3]))
+        for client in clients[:3]:
+            head, body = read_response(connection)
+            assert head.startswith(b"HTTP/1.1 200 ") and client.accept(body).payload is not None
+        # In two pieces, cut in the body.
+        request = posted(clients[0].seal(b"count"))
+        connection.sendall(request[:-7])
+        connection.sendall(request[-7:])
+        assert clients[0].accept(read_response(connection)[1]).payload is not None
+        # After asking whether it may.
+        envelope = clients[3].seal(b"count")
+        connection.sendall(posted(b"", b"1.1", b"Expect: 100-continue").replace(b": 0", b": %d" % len(envelope)))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(envelope)
+        assert clients[3].accept(read_response(connection)[1]).payload is not None
+        # With the wish to end the connection.
+        connection.sendall(posted(clients[4].seal(b"count"), b"1.1", b"Connection: close"))
+        head, body = read_response(connection)
+        assert b"connection: close" in head and clients[4].accept(body).payload is not None
+        assert connection.recv(1) == b""
+    with socket.create_connection(where, timeout=SECONDS) as connection:
+        connection.sendall(posted(clients[4].seal(b"count"), b"1.0"))
+        assert clients[4].accept(read_response(connection)[1]).payload is not None
+        assert connection.recv(1) == b""
+
+
+def test_a_sender_that_goes_away_before_its_answer_leaves_nothing_behind(site: Site) -> None:
+    client = site.client()
+    envelope = client.seal(b"count")
+    for _ in range(3):
+        with socket.create_connection(site.server._socket.getsockname()[:2], timeout=SECONDS) as connection:
+            connection.sendall(posted(envelope))
+    assert client.accept(site.deliver(envelope)).payload is not None
 
 
 def test_an_altered_mail_is_undecryptable(site: Site) -> None:

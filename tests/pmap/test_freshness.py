@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from pmap.clients import UNRESOLVED, ClientState, Position, StreamState
+from pmap.clients import UNRESOLVED, ClientState, StreamState
 from pmap.freshness import Evidence, Ruling, rule_on_mail, rule_on_recover
 from pmap.history import History
-from wire.checkpoint import Checkpoint, sign_checkpoint
+from wire.checkpoint import Checkpoint, encode_evidence, position, sign_checkpoint
 from wire.crypto import SigningKey
 from wire.errors import (
     ClientStale,
@@ -50,11 +50,13 @@ def signed(size: int, history: History = HISTORY, key: SigningKey = KEY) -> Chec
     return sign_checkpoint(key, STORE, size, root)
 
 
-def at(size: int) -> Position:
-    return Position(size, HISTORY.root_at(size) or b"")
+def at(size: int) -> bytes:
+    root = HISTORY.root_at(size)
+    assert root is not None
+    return position(size, root)
 
 
-EVIDENCE = Evidence(HISTORY, KEY.public)
+EVIDENCE = Evidence(HISTORY, STORE, KEY.public)
 STREAM = StreamState(acked=at(3), issued=at(5), next=2, outcome=Outcome.EXECUTED, mail=b"m" * 32)
 
 
@@ -62,22 +64,22 @@ STREAM = StreamState(acked=at(3), issued=at(5), next=2, outcome=Outcome.EXECUTED
 
 
 def test_the_latest_evidence_and_the_one_before_are_told_apart():
-    assert EVIDENCE.check_stream(signed(5), STREAM) is True
-    assert EVIDENCE.check_stream(signed(3), STREAM) is False
-    assert EVIDENCE.check_stream(None, StreamState()) is True
-    assert EVIDENCE.check_stream(None, StreamState(issued=at(2))) is False
+    assert EVIDENCE.check_stream(signed(5).encode(), STREAM) is True
+    assert EVIDENCE.check_stream(signed(3).encode(), STREAM) is False
+    assert EVIDENCE.check_stream(b"", StreamState()) is True
+    assert EVIDENCE.check_stream(b"", StreamState(issued=at(2))) is False
 
 
 def test_evidence_of_more_commits_than_the_history_has_is_a_rollback():
     with pytest.raises(RollbackDetected) as caught:
-        EVIDENCE.check_stream(signed(12, grown(12)), STREAM)
+        EVIDENCE.check_stream(signed(12, grown(12)).encode(), STREAM)
     assert caught.value.checkpoint == signed(12, grown(12))
 
 
 def test_evidence_of_another_history_is_a_fork_at_any_size_up_to_now():
     for size in range(4, COMMITS + 1):
         with pytest.raises(ForkDetected) as caught:
-            EVIDENCE.check_stream(signed(size, grown(12, branch=1, since=3)), STREAM)
+            EVIDENCE.check_stream(signed(size, grown(12, branch=1, since=3)).encode(), STREAM)
         assert caught.value.checkpoint is not None
 
 
@@ -87,24 +89,24 @@ def test_evidence_that_this_store_never_signed_is_the_clients_fault_alone():
         signed(12, grown(12), key=stranger),
         signed(4, key=stranger),
         Checkpoint(STORE, 12, bytes(32), bytes(64)),
-        Checkpoint(bytes(15) + b"\x01", 4, signed(4).root, signed(4).signature),
+        sign_checkpoint(KEY, bytes(15) + b"\x01", 4, signed(4).root),
     ]
     for checkpoint in forged:
         with pytest.raises(EvidenceInvalid) as caught:
-            EVIDENCE.check_stream(checkpoint, STREAM)
+            EVIDENCE.check_stream(encode_evidence(checkpoint), STREAM)
         assert caught.value.checkpoint is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 6, 9])
 def test_signed_evidence_of_this_history_that_is_not_the_latest_is_a_stale_client(size):
     with pytest.raises(ClientStale) as caught:
-        EVIDENCE.check_stream(signed(size), STREAM)
+        EVIDENCE.check_stream(signed(size).encode(), STREAM)
     assert caught.value.checkpoint is None
 
 
 def test_no_evidence_where_some_was_issued_is_a_stale_client():
     with pytest.raises(ClientStale, match="lost its state"):
-        EVIDENCE.check_stream(None, STREAM)
+        EVIDENCE.check_stream(b"", STREAM)
 
 
 def test_evidence_from_before_memory_is_unproven_until_the_host_shows_the_way():
@@ -116,10 +118,10 @@ def test_evidence_from_before_memory_is_unproven_until_the_host_shows_the_way():
         frontier.append(leaves[-1])
         if frontier.size == 5:
             root = frontier.root()
-    evidence = Evidence(history, KEY.public)
+    evidence = Evidence(history, STORE, KEY.public)
     claim = sign_checkpoint(KEY, STORE, 5, root)
     with pytest.raises(EvidenceUnproven):
-        evidence.check_stream(claim, STREAM)
+        evidence.check_stream(encode_evidence(claim), STREAM)
 
     def node(level: int, index: int) -> bytes:
         return subtree(level, index, leaves.__getitem__)
@@ -129,16 +131,16 @@ def test_evidence_from_before_memory_is_unproven_until_the_host_shows_the_way():
         history.learn(5, bytes(32), n, proof)
     history.learn(5, root, n, proof)
     with pytest.raises(ClientStale):
-        evidence.check_stream(claim, STREAM)
+        evidence.check_stream(encode_evidence(claim), STREAM)
     with pytest.raises(ForkDetected):
-        evidence.check_stream(sign_checkpoint(KEY, STORE, 5, bytes(32)), STREAM)
+        evidence.check_stream(sign_checkpoint(KEY, STORE, 5, bytes(32)).encode(), STREAM)
 
 
 def test_a_position_whose_root_is_open_matches_nobodys_claim():
     """A client that guesses the coming commit's number cannot have a second mail executed in the same batch."""
-    stream = StreamState(acked=at(3), issued=Position(COMMITS + 1, UNRESOLVED), next=3)
+    stream = StreamState(acked=at(3), issued=position(COMMITS + 1, UNRESOLVED), next=3)
     with pytest.raises(EvidenceInvalid):
-        EVIDENCE.check_stream(Checkpoint(STORE, COMMITS + 1, UNRESOLVED, os.urandom(64)), stream)
+        EVIDENCE.check_stream(Checkpoint(STORE, COMMITS + 1, UNRESOLVED, os.urandom(64)).encode(), stream)
 
 
 # --- rule 2: the highest evidence ---
@@ -146,8 +148,8 @@ def test_a_position_whose_root_is_open_matches_nobodys_claim():
 CLIENT = ClientState(acked=at(4), issued=at(7))
 
 
-def highest(claim: Checkpoint | None, client: ClientState = CLIENT, *issued: Position) -> None:
-    EVIDENCE.check_highest(claim, client, lambda: issued, hello=True)
+def highest(claim: Checkpoint | None, client: ClientState = CLIENT, *issued: bytes) -> None:
+    EVIDENCE.check_highest(encode_evidence(claim), client, lambda: issued, hello=True)
 
 
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 9])
@@ -176,20 +178,20 @@ def test_an_invites_evidence_is_judged_like_any_other():
 
 
 def test_highest_evidence_that_only_the_clients_own_entries_remember_is_accepted():
-    empty = Evidence(History(), KEY.public)  # remembers no roots at all
+    empty = Evidence(History(), STORE, KEY.public)  # remembers no roots at all
     with pytest.raises(RollbackDetected):
-        empty.check_highest(signed(6), CLIENT, list, hello=True)
-    empty.check_highest(signed(6), CLIENT, lambda: [at(5), at(6)], hello=True)
+        empty.check_highest(signed(6).encode(), CLIENT, list, hello=True)
+    empty.check_highest(signed(6).encode(), CLIENT, lambda: [at(5), at(6)], hello=True)
     with pytest.raises(ClientStale):  # below what it showed before: its entry does not help
-        empty.check_highest(signed(2), CLIENT, lambda: [at(2)], hello=True)
+        empty.check_highest(signed(2).encode(), CLIENT, lambda: [at(2)], hello=True)
 
 
 def test_mails_of_several_streams_may_overtake_each_other():
-    EVIDENCE.check_highest(signed(2), CLIENT, list, hello=False)
+    EVIDENCE.check_highest(signed(2).encode(), CLIENT, list, hello=False)
     with pytest.raises(ForkDetected):
-        EVIDENCE.check_highest(signed(2, grown(9, branch=1)), CLIENT, list, hello=False)
+        EVIDENCE.check_highest(signed(2, grown(9, branch=1)).encode(), CLIENT, list, hello=False)
     with pytest.raises(ClientStale, match="lost its state"):
-        EVIDENCE.check_highest(None, CLIENT, list, hello=False)
+        EVIDENCE.check_highest(b"", CLIENT, list, hello=False)
 
 
 # --- rule 3: sequence ---

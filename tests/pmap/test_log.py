@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -85,7 +86,7 @@ def test_replay_equals_the_live_map_after_every_commit(schedule):
             for ahead in (True, False):
                 again = window.replay(ahead=ahead)
                 assert dict(again.entries.live) == dict(log.entries.live)
-                assert list(again.entries.live) == sorted(log.entries.live)
+                assert list(again.entries.order) == sorted(log.entries.live)
                 assert (again.n, again.tail, again.history.root) == (log.n, log.tail, log.history.root)
 
 
@@ -295,6 +296,58 @@ def test_a_record_of_another_version_says_so():
     newer[3] = 9
     with pytest.raises(UnsupportedVersion, match="version 9"):
         replay_of([bytes(newer)])
+
+
+# --- large records, which threads open ahead -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[CommitLog, list[bytes]]:
+    """Records of 1 MiB with small ones between them, more than are opened ahead at once."""
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    window.store(write(log, *((b"s%05d" % i, b"s" * 100) for i in range(20_000))))
+    for i in range(60):
+        window.store(write(log, (b"%d" % (i % 30), b"l" * 300_000), (b"gone%d" % (i - 1), None), (b"gone%d" % i, b"")))
+        for _ in range(3):
+            window.store(write(log, (b"small", b"%d" % i)))
+    return log, [window.records[n] for n in sorted(window.records)]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_large_and_small_records_replay_to_the_live_map(large, ahead):
+    log, records = large
+    sizes = [len(record) for record in records]
+    assert sum(size >= 300_000 for size in sizes) > 20
+    assert sum(size < 200_000 for size in sizes) > 5
+    threads = threading.active_count()
+    replay = Replay(KEYRING)
+    if ahead:
+        replay.show_last(records[-1])
+    replay.feed(records)
+    again = replay.finish(os.urandom)
+    assert again.entries.live == log.entries.live
+    assert list(again.entries.order) == sorted(log.entries.live)
+    assert (again.n, again.tail, again.history.root) == (log.n, log.tail, log.history.root)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("at", [0, 1, 20, -1])
+def test_an_altered_large_record_is_refused_whoever_opens_it(large, at):
+    _, records = large
+    threads = threading.active_count()
+    altered = bytearray(records[at])
+    altered[-100] ^= 1
+    bad = list(records)
+    bad[at] = bytes(altered)
+    with pytest.raises(CorruptedStore, match="altered"):
+        replay_of(bad)
+    with pytest.raises(CorruptedStore):
+        replay_of(records[:at] + records[at:][1:] if at else records[1:])
+    garbage = list(records)
+    garbage[at] = bytes(len(records[at]))
+    with pytest.raises(CorruptedStore, match="not a record"):
+        replay_of(garbage)
+    assert threading.active_count() == threads
 
 
 # --- bounds ---------------------------------------------------------------------------------------------

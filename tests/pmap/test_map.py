@@ -433,6 +433,51 @@ def test_keys_that_differ_by_one_nul_are_all_reached() -> None:
     assert list(reversed(m)) == keys[::-1]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("taken", [0, 1, 15, 16, 17, 100, 2000])
+def test_every_kind_of_iteration_goes_on_in_place_after_a_write_and_an_abort(taken: int, reverse: bool) -> None:
+    entries = Entries()
+    m = PersistentMap(entries, LARGE, autocommit=entries.transaction)
+    m.update(MANY)
+    order = sorted(MANY, reverse=reverse)
+    turn: Callable[[Any], Any] = reversed if reverse else iter
+    iterators = [turn(m), turn(m.values()), turn(m.items()), m.range(reverse=reverse)]
+    shown: list[list[Any]] = [[next(iterator) for _ in range(taken)] for iterator in iterators]
+    last = order[-1]
+    m[last] = b"new"
+    for iterator, seen in zip(iterators, shown, strict=True):
+        seen += [next(iterator) for _ in range(3)]
+    with aborted(entries):
+        m[last] = b"never"
+        for iterator, seen in zip(iterators, shown, strict=True):
+            seen.append(next(iterator))
+    for iterator, seen in zip(iterators, shown, strict=True):
+        seen += list(iterator)
+    pairs = [(key, b"new" if key == last else MANY[key]) for key in order]
+    assert shown == [order, [value for _, value in pairs], pairs, pairs]
+
+
+def test_a_scan_that_was_given_up_leaves_nothing_behind() -> None:
+    m = new_map(MANY)
+    for view in (m, m.items(), m.values()):
+        iterator = iter(view)
+        assert next(iterator)
+        assert m._counted._showing
+        del iterator
+        assert not m._counted._showing
+    for _ in m.range(limit=3):
+        pass
+    assert not m._counted._showing
+
+
+def test_keys_that_hold_the_namespaces_own_character() -> None:
+    keys = ["", "\x10", "\x10\x10", "a\x10b", "\x10é", "é", "\U0010ffff\x10"]
+    for content in (keys, keys[:1], keys[3:4], [key.replace("\x10", "") + "x" for key in keys]):
+        m = new_map({key: key.encode() for key in content})
+        assert list(m) == sorted(set(content))
+        assert list(m.items()) == [(key, key.encode()) for key in sorted(set(content))]
+
+
 def test_an_abort_ends_the_iterations_whose_keys_it_changed() -> None:
     entries = Entries()
     m = PersistentMap(entries, LARGE, autocommit=entries.transaction)

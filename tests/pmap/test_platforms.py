@@ -8,6 +8,7 @@ import json
 import os
 import socketserver
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +25,13 @@ from pmap.tee import CODE, SIGNER, SealPolicy, Tee
 from pmap.tee.configfs import TsmReports
 from pmap.tee.gramine import GramineSgx
 from pmap.tee.nitro import NitroEnclave
-from pmap.tee.platform import PLATFORMS, open_platform, parse_key_source
+from pmap.tee.platform import open_platform, parse_key_source
 from pmap.tee.provisioned import ProvisionedKey
 from pmap.tee.snp import SevSnp
 from pmap.tee.tdx import Tdx
 from pmap.tee.vtpm import VtpmKey
 from wire.errors import InvalidInput, TeeUnavailable
+from wire.tee.choice import TEES, TeeChoice
 from wire.tee.dstack import DstackEvidence
 from wire.tee.intel_quote import Quote
 from wire.tee.snp_report import SnpReport, SnpTcb
@@ -186,7 +188,7 @@ def test_a_report_that_another_process_disturbed_is_refused(tmp_path: Path) -> N
 def test_a_machine_without_configfs_reports_is_no_confidential_vm(tmp_path: Path) -> None:
     for kind in ("snp", "tdx"):
         with pytest.raises(TeeUnavailable, match="confidential VM"):
-            open_platform(kind, tmp_path)
+            open_platform(TeeChoice(kind, tmp_path))
 
 
 class SnpFirmware:
@@ -393,7 +395,7 @@ def agent(root: Path, events: list[tuple[str, bytes]] | None = None, *, key: byt
 def test_dstack_gives_a_quote_with_the_events_behind_it(tmp_path: Path) -> None:
     pytest.importorskip("dstack_sdk", reason="needs pmap[dstack]")
     with agent(tmp_path) as server:
-        tee = open_platform("dstack", tmp_path)
+        tee = open_platform(TeeChoice("dstack", tmp_path))
         evidence = DstackEvidence.decode(tee.evidence(TDX_DATA))
         assert server.asked == [("/GetQuote", {"report_data": TDX_DATA.hex()})]
         assert evidence.events == tuple(EVENTS)
@@ -402,7 +404,7 @@ def test_dstack_gives_a_quote_with_the_events_behind_it(tmp_path: Path) -> None:
 def test_dstacks_key_is_the_applications(tmp_path: Path) -> None:
     pytest.importorskip("dstack_sdk", reason="needs pmap[dstack]")
     with agent(tmp_path) as server:
-        tee = open_platform("dstack", tmp_path)
+        tee = open_platform(TeeChoice("dstack", tmp_path))
         assert len(tee.sealing_key(SIGNER)) == 32
         assert server.asked[0][1]["path"] == "pmap/sealing"
         with pytest.raises(InvalidInput, match="application"):
@@ -412,34 +414,34 @@ def test_dstacks_key_is_the_applications(tmp_path: Path) -> None:
 def test_a_dstack_event_log_that_is_not_the_quotes_is_not_passed_on(tmp_path: Path) -> None:
     pytest.importorskip("dstack_sdk", reason="needs pmap[dstack]")
     with agent(tmp_path, [("app-id", b"\xab" * 20), *EVENTS[1:]]), pytest.raises(TeeUnavailable, match="RTMR3"):
-        open_platform("dstack", tmp_path).evidence(TDX_DATA)
+        open_platform(TeeChoice("dstack", tmp_path)).evidence(TDX_DATA)
 
 
 def test_a_dstack_agent_without_a_key_is_unavailable(tmp_path: Path) -> None:
     pytest.importorskip("dstack_sdk", reason="needs pmap[dstack]")
     with agent(tmp_path, key=b""), pytest.raises(TeeUnavailable):
-        open_platform("dstack", tmp_path).sealing_key(SIGNER)
+        open_platform(TeeChoice("dstack", tmp_path)).sealing_key(SIGNER)
 
 
 # --- choosing ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", PLATFORMS)
+@pytest.mark.parametrize("kind", TEES[1:])
 def test_a_platform_that_is_not_there_says_so(tmp_path: Path, kind: str) -> None:
     with pytest.raises(TeeUnavailable):
-        open_platform(kind, tmp_path)
+        open_platform(TeeChoice(kind, tmp_path))
 
 
 def test_no_platform_is_guessed(tmp_path: Path) -> None:
     for kind in ("", "auto", "simulated", "SGX"):
         with pytest.raises(InvalidInput):
-            open_platform(kind, tmp_path)
+            open_platform(TeeChoice(kind, tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["sgx", "dstack"])
-def test_a_key_source_beside_a_platforms_own_key_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(InvalidInput, match="of its own"):
-        open_platform(kind, tmp_path, FixedKey())
+@pytest.mark.parametrize("kind", ["gramine", "dstack", "simulated"])
+def test_a_key_source_beside_a_platforms_own_key_is_refused(kind: str) -> None:
+    with pytest.raises(InvalidInput, match="no use for a key source"):
+        TeeChoice(kind, key_source="vtpm")
 
 
 def test_report_data_of_another_length_is_refused(tmp_path: Path) -> None:
@@ -465,3 +467,36 @@ def test_a_key_source_is_named_in_one_word(tmp_path: Path) -> None:
     for text in ("", "file", "file:", "vtpm:", "tpm", "vault:key"):
         with pytest.raises(InvalidInput, match="key source"):
             parse_key_source(text)
+
+
+class Provider:
+    """A key source of an author's own."""
+
+    def key(self, policy: SealPolicy) -> bytes:
+        return hashlib.sha256(b"mine" + policy.encode()).digest()
+
+
+def test_a_key_source_of_the_authors_own_is_named_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_keys", sys.modules[__name__])
+    assert parse_key_source("provider:my_keys:Provider").key(CODE) == Provider().key(CODE)
+    for text in ("provider:my_keys:Nothing", "provider:no_such_module:Provider", "provider:my_keys:SnpTcb"):
+        with pytest.raises(InvalidInput, match="key source"):
+            parse_key_source(text)
+
+
+def test_options_of_one_tee_are_refused_beside_another() -> None:
+    key = Path("key")
+    for choice in (
+        lambda: TeeChoice("snp", simulated_key=key),
+        lambda: TeeChoice("tdx", simulated_signer="somebody"),
+        lambda: TeeChoice("tdx", dstack_socket=key),
+        lambda: TeeChoice(root=Path("/tmp")),
+    ):
+        with pytest.raises(InvalidInput, match="no use for"):
+            choice()
+
+
+def test_a_choice_travels_as_arguments() -> None:
+    choice = TeeChoice("tdx", Path("/x"), "vtpm")
+    assert choice.arguments() == ["--tee", "tdx", "--tee-root", "/x", "--key-source", "vtpm"]
+    assert TeeChoice().arguments() == []

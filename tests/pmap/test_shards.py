@@ -89,6 +89,15 @@ def test_maps_of_another_cluster_or_number_of_partitions_are_refused(stores: Sto
     refused_map(stores, 0, replace(stores.first.next(), owners=stores.first.owners[:-1]), "another cluster")
 
 
+def test_stores_keep_their_places_and_may_change_their_addresses(stores: Stores) -> None:
+    ours = stores.first.stores
+    turned = replace(stores.first.next(stores=ours[::-1]), owners=tuple(1 - owner for owner in stores.first.owners))
+    other_key = stores.first.next(stores=[ours[0], ours[1]._replace(checkpoint_key=bytes(32))])
+    for shards in (turned, other_key):
+        refused_map(stores, 0, shards, "changed its place")
+    assert install(stores, 0, stores.first.next(stores=[ours[0]._replace(url="http://moved.invalid"), ours[1]]))
+
+
 def test_nothing_changes_its_owner_without_a_move(stores: Stores) -> None:
     partition = stores.first.owned[0][0]
     owners = [1 if p == partition else owner for p, owner in enumerate(stores.first.owners)]
@@ -108,7 +117,7 @@ def test_nothing_changes_its_owner_without_a_move(stores: Stores) -> None:
 
 def test_a_store_that_is_left_out_of_the_map_keeps_what_it_owns(stores: Stores) -> None:
     alone = ShardMap(OWNER.public, stores.first.cluster, 2, stores.first.stores[:1], (0,) * PARTITIONS)
-    refused_map(stores, 1, alone, "not on their way")
+    refused_map(stores, 1, alone, "changed its place")
 
 
 def test_the_target_owns_nothing_until_exactly_what_was_signed_has_arrived(stores: Stores) -> None:

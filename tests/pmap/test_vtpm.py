@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from software_tpm import running_tpm, start_tpm
 
 from pmap.tee import CODE, SIGNER, vtpm
 from pmap.tee.vtpm import VtpmKey
@@ -20,35 +18,10 @@ if shutil.which("swtpm") is None:
     pytest.skip("there is no swtpm (Debian package swtpm)", allow_module_level=True)
 
 
-def answers(address: Path) -> bool:
-    """Whether somebody listens there: a socket has its name before it is listened on."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(address)) == 0
-
-
-def start_tpm(state: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A TPM with its state in a folder, and its address in tpm2-tss' notation."""
-    state.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [
-            "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "not-need-init,startup-clear",
-            "--server", f"type=unixio,path={state}/sock", "--ctrl", f"type=unixio,path={state}/sock.ctrl",
-        ]
-    )  # fmt: skip
-    for _ in range(3000):
-        assert process.poll() is None, "swtpm ended"
-        if answers(state / "sock.ctrl") and (state / "sock").exists():
-            break
-        time.sleep(0.01)
-    return process, f"swtpm:path={state}/sock"
-
-
 @pytest.fixture
 def tpm(tmp_path: Path) -> Iterator[str]:
-    process, address = start_tpm(tmp_path / "tpm")
-    yield address
-    process.terminate()
-    process.wait()
+    with running_tpm(tmp_path / "tpm") as address:
+        yield address
 
 
 def extend(address: str, pcr: int) -> None:

@@ -36,18 +36,29 @@ from wire.frames import HEADER_BYTES, encode_frame, read_command, read_effect
 from wire.limits import MAX_BATCH_MAILS, MAX_KEYRING_BYTES, MAX_PROOF_HASHES
 from wire.messages import (
     REFUSALS,
+    Attest,
+    Attested,
     Command,
+    Declined,
     Deliver,
     Delivered,
     Effect,
     End,
+    HandedOver,
+    HandOver,
+    Invite,
+    Invited,
     Learn,
     Learned,
     Ready,
+    Receive,
+    Received,
     Records,
     Refused,
+    Requested,
     Start,
     Stop,
+    TakeOver,
 )
 
 HASH = bytes(range(32))
@@ -76,6 +87,12 @@ COMMANDS: list[Command] = [
     Deliver([Incoming(IncomingKind.MAIL, b"mail"), Incoming(IncomingKind.CALL, b"")]),
     Learn(1, HASH, 2, [HASH] * MAX_PROOF_HASHES),
     Stop(),
+    Start(b"keyring", True),
+    Attest(),
+    Invite(),
+    HandOver(b"request", b"endorsements"),
+    TakeOver(b"invitation", b"endorsements"),
+    Receive(b"package"),
 ]
 EFFECTS: list[Effect] = [
     Ready(b"attestation", 0, None, None),
@@ -85,6 +102,12 @@ EFFECTS: list[Effect] = [
     Learned(None),
     Learned("it leads elsewhere"),
     Refused("WrongKey", "the key does not open this store"),
+    Attested(b"attestation"),
+    Invited(b"invitation"),
+    HandedOver(b"package"),
+    Requested(b"request"),
+    Received(b"keyring"),
+    Declined("IdentityMismatch", "another signer"),
 ]
 
 
@@ -263,3 +286,16 @@ def test_a_refusal_carries_its_class_and_sentence(error: type[PmapError]) -> Non
 def test_a_class_that_may_not_cross_arrives_as_the_nearest_that_may(error: type[PmapError], nearest: str) -> None:
     assert Refused.of(error("x")).name == nearest
     assert {WrongKey, CorruptedStore, InvalidInput} <= set(REFUSALS.values())
+
+
+def test_records_that_end_inside_a_length_or_a_record_are_refused() -> None:
+    records = [b"one", b"", b"three"]
+    payload = frame(Records(records))[HEADER_BYTES:]
+    whole = [0, 7, 11, len(payload)]  # where a record ends
+    for length in range(len(payload) + 1):
+        read = reader(struct.pack(">IB", length, 2) + payload[:length])
+        if length in whole:
+            assert read_command(read) == Records(records[: whole.index(length)])
+        else:
+            with pytest.raises(Malformed, match="records end inside"):
+                read_command(read)

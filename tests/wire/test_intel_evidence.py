@@ -18,8 +18,9 @@ from wire.errors import (
 )
 from wire.identity import Identity, SecurityLevel
 from wire.tee.dstack import DstackEvidence
+from wire.tee.endorsements import Endorsements
 from wire.tee.intel_quote import Quote
-from wire.tee.verify import Endorsements, verify_evidence
+from wire.tee.verify import verify_evidence
 
 BODY = TDX.evidence[48 : 48 + 584]
 TD15 = BODY + BODY[:16] + bytes(48)

@@ -21,11 +21,12 @@ from wire.errors import (
     UntrustedRoot,
 )
 from wire.identity import Identity, SecurityLevel
+from wire.tee.endorsements import Endorsements
 from wire.tee.intel import Collateral
 from wire.tee.intel_quote import Quote
-from wire.tee.roots import AMD_ARK_MILAN, AWS_NITRO_ROOT, INTEL_SGX_ROOT
+from wire.tee.roots import AMD_ARK_GENOA, AMD_ARK_MILAN, AMD_ARK_TURIN, AWS_NITRO_ROOT, INTEL_SGX_ROOT
 from wire.tee.snp_report import SnpTcb
-from wire.tee.verify import Endorsements, guess_kind, show_evidence, verify_evidence
+from wire.tee.verify import guess_kind, show_evidence, verify_evidence
 from wire.tee.x509 import parse_pem
 
 YEAR = 365 * 86_400
@@ -106,6 +107,10 @@ def test_what_is_shown_unverified_is_what_was_verified(sample: Sample) -> None:
 
 def test_the_pinned_roots_are_those_of_the_recorded_chains() -> None:
     assert SNP.endorsements.snp_chain[-1].fingerprint == AMD_ARK_MILAN
+    for name, root in (("genoa", AMD_ARK_GENOA), ("turin", AMD_ARK_TURIN)):
+        (ark,) = parse_pem(data(f"amd_ark_{name}.pem"))
+        ark.check_signed_by(ark)
+        assert ark.fingerprint == root
     assert parse_pem(data("nitro_root.pem"))[0].fingerprint == AWS_NITRO_ROOT
     for sample in (SGX, TDX):
         assert Quote.parse(sample.evidence).chain[-1].fingerprint == INTEL_SGX_ROOT

@@ -50,6 +50,7 @@ def table(*entries: tuple[str, bytes]) -> bytes:
     return heads + bytes(24) + bodies
 
 
+VLEK_ID = "a8074bc2-a25a-483e-aae6-39c045a0b8a1"
 VCEK_ID, ASK_ID = "63da758d-e664-4564-adc5-f4b93be8accd", "4ab7b379-bbac-4fe4-a02f-05aef327c782"
 ARK_ID, CRL_ID = "c0b406a4-a803-4952-9743-3fb6014cd0ae", "92f81bc3-5811-4d3d-97ff-d19f88dc67ea"
 
@@ -195,7 +196,7 @@ def test_the_hosts_certificate_table_replaces_certificates_of_ones_own() -> None
 @pytest.mark.parametrize(
     "broken",
     [
-        table((VCEK_ID, VCEK.certificate.der)),
+        table((VCEK_ID, VCEK.certificate.der)),  # and nobody gave the rest
         table((VCEK_ID, VCEK.certificate.der), (VCEK_ID, VCEK.certificate.der)),
         table((VCEK_ID, b"no certificate")),
         table((VCEK_ID, VCEK.certificate.der))[:-1],
@@ -206,6 +207,26 @@ def test_the_hosts_certificate_table_replaces_certificates_of_ones_own() -> None
 def test_a_broken_certificate_table_is_malformed(broken: bytes) -> None:
     with pytest.raises(EvidenceMalformed):
         verify_snp(snp_report(VCEK, TCB) + broken, NOW, roots=[ARK.certificate.fingerprint])
+
+
+def test_a_table_with_the_leaf_only_is_completed_by_what_the_verifier_has() -> None:
+    evidence = snp_report(VLEK, TCB, flags=_SIGNED_BY_VLEK) + table((VLEK_ID, VLEK.certificate.der), (CRL_ID, b""))
+    above = [ASK.certificate, ARK.certificate]
+    assert verify_snp(evidence, NOW, chain=above, roots=[ARK.certificate.fingerprint]).tee == "snp"
+    stranger = Issuer("SEV-Test", ARK, path_length=0)  # of the right name, with another key
+    with pytest.raises(EvidenceForged):
+        verify_snp(
+            evidence,
+            NOW,
+            chain=[stranger.certificate, ARK.certificate],
+            roots=[ARK.certificate.fingerprint],
+        )
+
+
+def test_a_table_padded_to_whole_pages_is_read() -> None:
+    full = table((VCEK_ID, VCEK.certificate.der), (ASK_ID, ASK.certificate.der), (ARK_ID, ARK.certificate.der))
+    evidence = snp_report(VCEK, TCB) + full.ljust(4 * 4096, b"\0")
+    assert verify_snp(evidence, NOW, roots=[ARK.certificate.fingerprint]).root == ARK.certificate.fingerprint
 
 
 def test_an_empty_certificate_table_is_as_good_as_none() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -133,7 +133,8 @@ def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Col
     status = claims["tcb"]["status"]
     if status not in TCB_SECURITY:
         raise TcbUnacceptable(f"the platform's TCB status is {status}")
-    return quote.identity(TCB_SECURITY[status], status, collateral.dated, tuple(claims["tcb"]["advisory_ids"]))
+    identity = quote.identity(TCB_SECURITY[status], status, collateral.dated, tuple(claims["tcb"]["advisory_ids"]))
+    return replace(identity, root=root.fingerprint)
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ all zero. Source: AWS, "Verifying the root of trust" and the NSM library's attes
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -130,7 +130,7 @@ def verify_nitro(untrusted: bytes, at: int, *, roots: Collection[bytes] = ()) ->
         raise EvidenceExpired("the Nitro document is from the future")
     if not any(document.pcrs[_IMAGE]):
         raise DebugEnclave("the enclave runs in debug mode: its PCRs are zero")
-    return document.identity()
+    return replace(document.identity(), root=document.chain[-1].fingerprint)
 
 
 def _check_fields(fields: Any) -> None:

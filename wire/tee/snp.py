@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from wire.errors import DebugEnclave, EvidenceForged, EvidenceMalformed
 from wire.identity import Identity
 from wire.tee import der
-from wire.tee.roots import AMD_ARK_MILAN
+from wire.tee.roots import AMD_ARK_GENOA, AMD_ARK_MILAN, AMD_ARK_TURIN
 from wire.tee.snp_report import REPORT_BYTES, SIGNED_BYTES, SnpReport, SnpTcb
 from wire.tee.x509 import Certificate, check_chain
 
@@ -33,6 +34,7 @@ _PARTS: Final = {"boot_loader": "3.1", "tee": "3.2", "snp": "3.3", "microcode": 
 _HARDWARE_ID: Final = _EXTENSIONS + "4"
 _HARDWARE_ID_BYTES: Final = 64
 _SHORT_HARDWARE_ID_BYTES: Final = 8  # on Turin; the rest of the report's 64 are zero
+_CHAIN_CERTIFICATES: Final = 3
 _TABLE_ENTRY: Final = struct.Struct("<16sII")
 _ROLES: Final = {
     uuid.UUID("63da758d-e664-4564-adc5-f4b93be8accd").bytes: "leaf",  # VCEK
@@ -64,22 +66,38 @@ def verify_snp(
 
     Args:
         chain: VCEK or VLEK, ASK or ASVK, ARK; asked for where the evidence carries none.
-        roots: public keys (SHA-256 of their DER) of ARKs to trust beside Milan's.
+        roots: public keys (SHA-256 of their DER) of ARKs to trust beside those of Milan, Genoa and Turin.
         least_tcb: what counts as up-to-date firmware.
 
     Raises:
         EvidenceMalformed, EvidenceForged, UntrustedRoot, EvidenceExpired, DebugEnclave.
     """
     report, carried = split_evidence(untrusted)
-    certificates = list(chain) or carried
-    if not certificates:
-        raise EvidenceMalformed("the SNP report comes without certificates: give its VCEK, ASK and ARK")
-    check_chain(certificates, {AMD_ARK_MILAN, *roots}, at, "AMD")
+    certificates = _chain(carried, chain)
+    check_chain(certificates, {AMD_ARK_MILAN, AMD_ARK_GENOA, AMD_ARK_TURIN, *roots}, at, "AMD")
     _check_signature(untrusted[:REPORT_BYTES], certificates[0])
     _check_leaf(report, certificates[0])
     if report.debug:
         raise DebugEnclave("the guest's policy lets the host decrypt its memory")
-    return report.identity(least_tcb)
+    return replace(report.identity(least_tcb), root=certificates[-1].fingerprint)
+
+
+def _chain(carried: Sequence[Certificate], given: Sequence[Certificate]) -> list[Certificate]:
+    """From leaf to root: what was given, where that is a leaf's whole chain, else what the evidence carries, completed.
+
+    Some clouds hand their guests the leaf only. Nothing of this is trusted: :func:`check_chain` follows.
+    """
+    if given and (not carried or given[0].subject != carried[0].issuer):
+        return list(given)
+    if not carried:
+        raise EvidenceMalformed("the SNP report comes without certificates: give its VCEK, ASK and ARK")
+    chain = list(carried)
+    while chain[-1].issuer != chain[-1].subject and len(chain) < _CHAIN_CERTIFICATES:
+        above = next((one for one in given if one.subject == chain[-1].issuer), None)
+        if above is None:
+            raise EvidenceMalformed("the SNP report carries a part of its chain only: give its ASK and ARK")
+        chain.append(above)
+    return chain
 
 
 def _check_signature(untrusted_report: bytes, leaf: Certificate) -> None:
@@ -136,6 +154,8 @@ def _certificates(table: bytes) -> list[Certificate]:
         at += _TABLE_ENTRY.size
         if not any(guid) and not offset and not length:
             break
+        if not length:
+            continue
         if offset + length > len(table):
             raise EvidenceMalformed("an SNP certificate table that points outside of itself")
         role = _ROLES.get(guid)
@@ -144,8 +164,6 @@ def _certificates(table: bytes) -> list[Certificate]:
         if role in found:
             raise EvidenceMalformed("an SNP certificate table with two certificates for one place")
         found[role] = Certificate.parse(table[offset : offset + length])
-    if not found:
-        return []
-    if set(found) != {"leaf", "ask", "ark"}:
-        raise EvidenceMalformed("an SNP certificate table with a part of the chain only")
-    return [found["leaf"], found["ask"], found["ark"]]
+    if "leaf" not in found:
+        return []  # the issuers alone say nothing of this chip: its whole chain is to be given
+    return [found[role] for role in ("leaf", "ask", "ark") if role in found]

@@ -1,46 +1,25 @@
 """The one door to verifying evidence: kind, bytes and what must be bound in it go in, an identity comes out.
 
 Nothing here reads a clock, a file or the network. Whether the identity is *acceptable* is for the caller's
-:class:`wire.constraint.Constraint` to say.
+:class:`wire.constraint.Constraint` to say. What one kind needs is loaded when evidence of it comes: an enclave that
+verifies nothing starts sooner.
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wire.errors import EvidenceMalformed, Malformed, ReportDataMismatch
 from wire.identity import Identity, SecurityLevel
 from wire.simulated import SIMULATED, SimulatedEvidence
-from wire.tee.dstack import show_dstack, verify_dstack
-from wire.tee.intel import verify_quote
-from wire.tee.intel_quote import Quote
-from wire.tee.nitro import NitroDocument, verify_nitro
-from wire.tee.snp import split_evidence, verify_snp
-from wire.tee.snp_report import SnpTcb
-from wire.tee.x509 import Certificate
+from wire.tee.endorsements import NO_ENDORSEMENTS, Endorsements
+
+if TYPE_CHECKING:
+    from wire.tee.intel_quote import Quote
 
 KINDS: Final = ("sgx", "tdx", "dstack", "snp", "nitro", SIMULATED)
 """The kinds of evidence, as they stand in an attestation document."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endorsements:
-    """What a verifier brings along: none of it secret, all but ``roots`` and ``snp_least_tcb`` checked by signatures.
-
-    ``collateral``: Intel's, in JSON (SGX, TDX, dstack). ``snp_chain``: VCEK or VLEK, ASK or ASVK, ARK, where the
-    evidence does not carry them. ``roots``: root certificates to trust beside those of :mod:`wire.tee.roots`.
-    ``snp_least_tcb``: the firmware that counts as up to date on AMD's platforms, of which AMD makes no statement.
-    """
-
-    collateral: str | None = None
-    snp_chain: tuple[Certificate, ...] = ()
-    roots: tuple[Certificate, ...] = ()
-    snp_least_tcb: SnpTcb | None = None
-
-
-NO_ENDORSEMENTS: Final = Endorsements()
 
 
 def verify_evidence(
@@ -63,10 +42,16 @@ def verify_evidence(
     roots = endorsements.roots
     fingerprints = [root.fingerprint for root in roots]
     if kind in ("sgx", "tdx"):
+        from wire.tee.intel import verify_quote
+
         identity = verify_quote(_quote(kind, untrusted), _collateral(endorsements), at, roots=roots)
     elif kind == "dstack":
+        from wire.tee.dstack import verify_dstack
+
         identity = verify_dstack(untrusted, _collateral(endorsements), at, roots=roots)
     elif kind == "snp":
+        from wire.tee.snp import verify_snp
+
         identity = verify_snp(
             untrusted,
             at,
@@ -75,6 +60,8 @@ def verify_evidence(
             least_tcb=endorsements.snp_least_tcb,
         )
     elif kind == "nitro":
+        from wire.tee.nitro import verify_nitro
+
         identity = verify_nitro(untrusted, at, roots=fingerprints)
     else:
         # Anybody can make simulated evidence: there is nothing to verify, and its identity says INSECURE.
@@ -92,11 +79,17 @@ def show_evidence(kind: str, untrusted: bytes) -> Identity:
     if kind in ("sgx", "tdx"):
         return _quote(kind, untrusted).identity(SecurityLevel.INSECURE, "not verified")
     if kind == "dstack":
+        from wire.tee.dstack import show_dstack
+
         return show_dstack(untrusted)
     if kind == "snp":
+        from wire.tee.snp import split_evidence
+
         report, _ = split_evidence(untrusted)
         return report.identity(None)
     if kind == "nitro":
+        from wire.tee.nitro import NitroDocument
+
         return NitroDocument.parse(untrusted).identity()
     if kind == SIMULATED:
         return _simulated(untrusted)
@@ -115,6 +108,8 @@ def guess_kind(untrusted: bytes) -> str:
 
 
 def _quote(kind: str, untrusted: bytes) -> Quote:
+    from wire.tee.intel_quote import Quote
+
     quote = Quote.parse(untrusted)
     if quote.tee != kind:
         raise EvidenceMalformed(f"a quote of {quote.tee} where {kind} was announced")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from host_store import open_map, open_store
+from host_store.store_folder import DATA_FILE
 from wire.errors import (
     CorruptedStore,
     ForkDetected,
@@ -113,7 +114,7 @@ def test_a_missing_store_a_corrupted_one_and_a_changed_size_are_errors_of_their_
             open_store(path, KEY, filesystem_size=size)
     with pytest.raises(StoreReplaced):
         open_store(tmp_path / "elsewhere", KEY, filesystem_size="1m", expect=checkpoint)
-    (data,) = (each for each in path.iterdir() if each.stat().st_size > 50_000)
+    data = path / DATA_FILE
     content = bytearray(data.read_bytes())
     for at in range(8192, len(content), 4096):
         content[at + 2000] ^= 1

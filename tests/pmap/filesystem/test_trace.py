@@ -7,7 +7,7 @@ import random
 import pytest
 from file_stores import MIB, LoggedFiles
 
-from pmap.filesystem.setup import SMALLEST_RECORD_BYTES
+from pmap.filesystem.settings import SMALLEST_RECORD_BYTES
 from pmap.log import LogSettings
 
 BLOCKS = 60

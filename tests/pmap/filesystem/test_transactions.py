@@ -11,7 +11,7 @@ from core_host import CoreHost
 from file_stores import MIB, LoggedFiles
 
 from pmap import Enclave
-from pmap.filesystem.setup import FilesystemSettings
+from pmap.filesystem.settings import FilesystemSettings
 from wire.boundary import AnswerKind
 from wire.errors import InvalidInput
 
