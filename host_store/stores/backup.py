@@ -18,7 +18,7 @@ from host_store.stores.engine import Engine, Patience, all_names
 from host_store.stores.loading import FORMAT_NAME
 from wire.errors import CorruptedStore, InvalidInput, StoreMissing
 
-MAGIC: Final = b"pmap-backup/1\n"
+MAGIC: Final = b"pmap-backup/1"
 MAX_NAME_BYTES: Final = 1024
 MAX_VALUE_BYTES: Final = 64 << 20
 _PREFIXES: Final = ("format", "index/", "log/", "part/", "tile/")
