@@ -1,9 +1,9 @@
 """The load generator, a process of its own: so many clients, each on a connection of its own, each sending its next
 mail when the last one is answered (a closed loop).
 
-``python -m benchmarks.load URL mail|echo|idle`` answers questions ``{"clients": n, "seconds": s}``. The three kinds are
-the clients of :mod:`benchmarks.mail_client`; everything else is the same for all of them. It speaks just enough HTTP
-for servers that answer with a content-length: a general client would be slower than what is measured.
+``python -m benchmarks.load URL mail|echo|idle`` answers questions ``{"clients": n, "seconds": s, "puts": p}``. The
+three kinds are the clients of :mod:`benchmarks.mail_client`; everything else is the same for all of them. It speaks
+just enough HTTP for servers that answer with a content-length: a general client would be slower than what is measured.
 """
 
 from __future__ import annotations
@@ -82,17 +82,21 @@ def _give_up(why: str) -> NoReturn:
 class Client:
     """One talker on one connection."""
 
-    def __init__(self, talker: Talker, connection: Connection, bodies_: Iterator[bytes]) -> None:
+    def __init__(self, talker: Talker, connection: Connection, number: int) -> None:
         self._talker = talker
         self._connection = connection
-        self._bodies = bodies_
+        self._number = number
+        self._bodies: dict[int, Iterator[bytes]] = {}
 
-    async def talk(self, until: float) -> list[float]:
-        """Send mails until then; the seconds that each answer took."""
+    async def talk(self, until: float, puts: int) -> list[float]:
+        """Send mails of so many puts until then; the seconds that each answer took."""
         loop, clock = asyncio.get_running_loop(), time.perf_counter
         over: asyncio.Future[None] = loop.create_future()
         seconds: list[float] = []
-        talker, connection, body = self._talker, self._connection, self._bodies
+        talker, connection = self._talker, self._connection
+        if puts not in self._bodies:
+            self._bodies[puts] = bodies(self._number, puts)
+        body = self._bodies[puts]
         sent = 0.0
 
         def send() -> None:
@@ -126,12 +130,12 @@ class Load:
         self._url, self._kind = url, kind
         self._clients: list[Client] = []
 
-    async def round(self, clients: int, seconds: float) -> dict[str, float]:
+    async def round(self, clients: int, seconds: float, puts: int) -> dict[str, float]:
         """One round of so many clients."""
         while len(self._clients) < clients:
             self._clients.append(await self._connect(len(self._clients)))
         start = time.perf_counter()
-        talks = [client.talk(start + seconds) for client in self._clients[:clients]]
+        talks = [client.talk(start + seconds, puts) for client in self._clients[:clients]]
         latencies = sorted(one for talk in await asyncio.gather(*talks) for one in talk)
         took = time.perf_counter() - start
         return {
@@ -154,13 +158,13 @@ class Load:
             welcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             connection.request(mail_client.hello(), welcome.set_result)
             mail_client.welcome(await welcome)
-        return Client(talker, connection, bodies(number))
+        return Client(talker, connection, number)
 
 
 async def _serve(url: str, kind: str) -> None:
     load = Load(url, kind)
     for question in questions():
-        tell(await load.round(question["clients"], question["seconds"]))
+        tell(await load.round(question["clients"], question["seconds"], question.get("puts", 1)))
 
 
 def main(arguments: list[str]) -> None:

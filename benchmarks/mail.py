@@ -19,6 +19,8 @@ HTTP_WITHOUT: Final = "HTTP, no freshness"
 ECHO: Final = "echo"
 IDLE: Final = "echo, idle clients"
 KINDS: Final = (CORE, CORE_WITHOUT, HTTP, HTTP_WITHOUT, ECHO, IDLE)
+BATCH_PUTS: Final = 50
+"""Puts of a batch mail."""
 Rounds = dict[str, list[dict[str, float]]]
 """Of each kind its rounds, each with what was measured in it by name."""
 
@@ -33,7 +35,7 @@ def mail_figures(scale: Scale) -> tuple[list[Figure], dict[str, Any]]:
             rounds = _rounds(contenders, clients, scale)
             curves[str(clients)] = {kind: _medians(each) for kind, each in rounds.items()}
             if clients == CLIENTS:
-                figures = _figures(rounds)
+                figures = _figures(rounds, _batch_puts(contenders, scale))
     return figures, curves
 
 
@@ -44,10 +46,10 @@ class _Contender:
     child: Child
     watched: dict[str, int]
 
-    def round(self, clients: int, seconds: float) -> dict[str, float]:
-        """One round; of each watched process the CPU time of one mail is added."""
+    def round(self, clients: int, seconds: float, puts: int = 1) -> dict[str, float]:
+        """One round of mails with so many puts; of each watched process the CPU time of one mail is added."""
         before = {name: cpu_seconds(pid) for name, pid in self.watched.items()}
-        found: dict[str, float] = self.child.ask(clients=clients, seconds=seconds)
+        found: dict[str, float] = self.child.ask(clients=clients, seconds=seconds, puts=puts)
         mails = found.pop("mails")
         for name, pid in self.watched.items():
             found[f"{name}_cpu_us"] = 1e6 * (cpu_seconds(pid) - before[name]) / mails
@@ -95,7 +97,16 @@ def _rounds(contenders: dict[str, _Contender], clients: int, scale: Scale) -> Ro
     return rounds
 
 
-def _figures(rounds: Rounds) -> list[Figure]:
+def _batch_puts(contenders: dict[str, _Contender], scale: Scale) -> dict[str, float]:
+    """Puts per second in mails of :data:`BATCH_PUTS`, of the whole thing and of its core."""
+    puts: dict[str, float] = {}
+    for kind in (CORE, HTTP):
+        rounds = [contenders[kind].round(CLIENTS, scale.mail_seconds, BATCH_PUTS) for _ in range(3)]
+        puts[kind] = BATCH_PUTS * _medians(rounds)["mails_per_s"]
+    return puts
+
+
+def _figures(rounds: Rounds, batch_puts: dict[str, float]) -> list[Figure]:
     def compared(ours: str, theirs: str, what: str = "mails_per_s") -> list[float]:
         return quotients([each[what] for each in rounds[ours]], [each[what] for each in rounds[theirs]])
 
@@ -105,11 +116,13 @@ def _figures(rounds: Rounds) -> list[Figure]:
         "mails/s with": medians[CORE]["mails_per_s"],
         "mails/s without": medians[CORE_WITHOUT]["mails_per_s"],
         "mails per CPU second, with / without": quartiles(compared(CORE, CORE_WITHOUT, "mails_per_cpu_s"))[1],
+        f"puts/s with, {BATCH_PUTS} in a mail": batch_puts[CORE],
         "over HTTP, with / without": quartiles(over_http)[1],
         "over HTTP, spread": [quartiles(over_http)[0], quartiles(over_http)[2]],
     }
     http = {
         "mails/s": medians[HTTP]["mails_per_s"],
+        f"puts/s, {BATCH_PUTS} in a mail": batch_puts[HTTP],
         "echoes/s": medians[ECHO]["mails_per_s"],
         "echoes/s to clients that do nothing": medians[IDLE]["mails_per_s"],
         "mails / echoes to clients that do nothing": quartiles(compared(HTTP, IDLE))[1],

@@ -1,8 +1,8 @@
 """The mail path without host and network: the enclave's core and a durable store, in one process.
 
 ``python -m benchmarks.mail_core FOLDER with|without`` holds one enclave, with or without freshness, and answers
-questions ``{"clients": n, "seconds": s}``: one mail of each client makes a batch, which is delivered, stored and
-answered. The clock runs while the enclave and the store work, and stands while the clients do.
+questions ``{"clients": n, "seconds": s, "puts": p}``: one mail of each client makes a batch, which is delivered, stored
+and answered. The clock runs while the enclave and the store work, and stands while the clients do.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MAP_ENTRIES: Final = 20_000
 """Entries in the enclave's map; mails overwrite them."""
 
 
-def bodies(seed: int) -> Iterator[bytes]:
-    """Mail bodies, each one small put."""
+def bodies(seed: int, puts: int = 1) -> Iterator[bytes]:
+    """Mail bodies of so many small puts each."""
     source, keys, value = random.Random(seed), names(MAP_ENTRIES), values(seed)
     while True:
-        yield encode_operations([Put(source.choice(keys), value())])
+        yield encode_operations([Put(source.choice(keys), value()) for _ in range(puts)])
 
 
 class Core:
@@ -71,13 +71,14 @@ class Core:
                 answers[answer.position] = answer.data if answer.data is not None else boxed[answer.slot]
         return [answers[position] for position in range(len(batch))], took
 
-    def round(self, clients: int, seconds: float) -> dict[str, float]:
-        """As many batches as fit into ``seconds``."""
+    def round(self, clients: int, seconds: float, puts: int = 1) -> dict[str, float]:
+        """As many batches as fit into ``seconds``, of mails with so many puts."""
         talking = self.clients(clients)
+        mails_with = self.bodies if puts == 1 else bodies(6, puts)
         spent = cpu = 0.0
         latencies = []
         while spent < seconds:
-            answers, (took, used) = self.exchange([client.seal(next(self.bodies)) for client in talking])
+            answers, (took, used) = self.exchange([client.seal(next(mails_with)) for client in talking])
             for client, answer in zip(talking, answers, strict=True):
                 client.accept(answer)
             spent, cpu = spent + took, cpu + used
@@ -101,7 +102,7 @@ def main(arguments: list[str]) -> None:
     core = Core(Path(folder))
     tell("ready")
     for question in questions():
-        answer: dict[str, Any] = core.round(question["clients"], question["seconds"])
+        answer: dict[str, Any] = core.round(question["clients"], question["seconds"], question.get("puts", 1))
         tell(answer)
 
 

@@ -63,6 +63,7 @@ class Intake:
         self._changed = threading.Condition(threading.Lock())
         self._items: deque[Item] = deque()
         self._bytes = 0
+        self._wanted = 1
         self._interrupted = False
         self._closed = False
         self._refusal: PmapError | None = None
@@ -78,7 +79,7 @@ class Intake:
         item = Item(incoming, promise)
         with self._changed:
             self._put(item)
-            self._changed.notify()
+            self._notify()
 
     def put_all(self, items: list[Item]) -> None:
         """Add items at once, so that whoever takes them is woken once. What :meth:`put` raises is an item's error."""
@@ -89,9 +90,13 @@ class Intake:
                     self._put(item)
                 except PmapError as error:
                     refused.append((item, error))
-            self._changed.notify()
+            self._notify()
         for item, reason in refused:
             item.promise.set_exception(reason)
+
+    def _notify(self) -> None:
+        if len(self._items) >= self._wanted:  # nobody is woken to find too few
+            self._changed.notify()
 
     def _put(self, item: Item) -> None:
         size = len(item.incoming.data)
@@ -113,11 +118,20 @@ class Intake:
             self._items.appendleft(item)
             self._changed.notify()
 
-    def take(self) -> list[Item] | None:
-        """Wait for items and take as many as make a batch. An empty list after :meth:`interrupt`; None at the end."""
+    def take(self, wanted: int = 1, patience: float = 0.0) -> list[Item] | None:
+        """Wait for items and take as many as make a batch. An empty list after :meth:`interrupt`; None at the end.
+
+        Once there is one, wait for ``wanted`` of them, but no longer than ``patience`` seconds.
+        """
         with self._changed:
             while not self._items and not self._interrupted and not self._closed:
                 self._changed.wait()
+            if len(self._items) < wanted:
+                self._wanted = wanted
+                self._changed.wait_for(
+                    lambda: len(self._items) >= wanted or self._interrupted or self._closed, patience
+                )
+                self._wanted = 1
             if self._interrupted:
                 self._interrupted = False
                 return []

@@ -26,7 +26,7 @@ from wire.limits import KIB, MIB
 
 JOURNAL_FILE: Final = "journal"
 JOURNAL_BYTES: Final = MIB
-"""Length of the file."""
+"""Length of the file: about a hundred small commits in one of LMDB's transactions."""
 MAX_FRAME_BYTES: Final = 64 * KIB
 """Larger commits are written to LMDB at once: for them the second copy costs more than a flush."""
 PAGE_BYTES: Final = 4096
@@ -39,13 +39,14 @@ _NEW: Final = ".new"
 class Journal:
     """The file, open for writing. Each method raises :class:`OSError`; then the journal is of no more use."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file ``path`` into use under a new id, durably; make it if it is missing or too short.
+    def __init__(self, path: Path, length: int = JOURNAL_BYTES) -> None:
+        """Take the file ``path`` into use under a new id, durably; make it if it is missing or of another length.
 
         What is in it must be worthless.
         """
-        if not path.is_file() or path.stat().st_size != JOURNAL_BYTES:
-            _make(path)
+        if not path.is_file() or path.stat().st_size != length:
+            _make(path, length)
+        self._length = length
         self.id = os.urandom(ID_BYTES)
         self._fd = -1
         self._buffer = mmap.mmap(-1, MAX_FRAME_BYTES)  # begins on a page, as writing past the page cache asks
@@ -65,7 +66,7 @@ class Journal:
 
     def has_room(self, length: int) -> bool:
         """Whether a frame of so many bytes fits behind the others."""
-        return self._at + length <= JOURNAL_BYTES
+        return self._at + length <= self._length
 
     def write(self, commit: Commit, previous_leaf: bytes) -> None:
         """Write one frame, for which there is room. It is durable on return; after an error nobody knows."""
@@ -155,15 +156,15 @@ def _frames_after(untrusted: memoryview, journal_id: bytes, n: int) -> Iterator[
         at += PAGE_BYTES if frame is None else -(-frame.length // PAGE_BYTES) * PAGE_BYTES
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, length: int) -> None:
     """A file that has all its blocks on the disk, in the place of whatever is there. Raises :class:`OSError`."""
     aside = path.with_name(path.name + _NEW)
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         # Written, not only reserved: the first write to reserved blocks changes metadata of the file system.
-        zeros = bytes(JOURNAL_BYTES)
+        zeros = bytes(length)
         written = 0
-        while written < JOURNAL_BYTES:
+        while written < length:
             written += os.write(fd, memoryview(zeros)[written:])
         os.fsync(fd)
     except BaseException:

@@ -51,13 +51,14 @@ _log: Final = logging.getLogger("pmap.host")
 class LmdbCommits:
     """The commits of one opening of a store: what is pending, the journal, and their way to LMDB."""
 
-    def __init__(self, folder: StoreFolder, environment: LmdbEnvironment) -> None:
+    def __init__(self, folder: StoreFolder, environment: LmdbEnvironment, journal_bytes: int) -> None:
         """Move to LMDB what the journal of a predecessor holds.
 
         Raises :class:`CorruptedStore`, :class:`StoreUnavailable`.
         """
         self._folder = folder
         self._path = folder.path / JOURNAL_FILE
+        self._journal_bytes = journal_bytes
         self._environment = environment
         self._appending = threading.Lock()
         self._seeing = threading.Lock()
@@ -150,7 +151,7 @@ class LmdbCommits:
         if self._pending.n < self._next_attempt:
             return None
         try:
-            return Journal(self._path)
+            return Journal(self._path, self._journal_bytes)
         except OSError as error:
             _log.warning("commits go on without the journal %s: %s", self._path, error.strerror or error)
             self._next_attempt = self._pending.n + _RETRY_COMMITS

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from host_store.journal import JOURNAL_FILE
+from host_store.journal import JOURNAL_BYTES, JOURNAL_FILE
 from host_store.lmdb_commits import LmdbCommits, holds_group, write_group
 from host_store.lmdb_environment import INITIAL_MAP_BYTES, LmdbEnvironment, create_environment
 from host_store.lmdb_history import History
@@ -42,13 +42,20 @@ if TYPE_CHECKING:
 class LmdbStore:
     """A :class:`host_store.store.Store` in a folder, for one process at a time. :meth:`open` makes one."""
 
-    def __init__(self, folder: StoreFolder, environment: LmdbEnvironment) -> None:
+    def __init__(self, folder: StoreFolder, environment: LmdbEnvironment, journal_bytes: int) -> None:
         self._folder = folder
         self._environment = environment
-        self._commits = LmdbCommits(folder, environment)
+        self._commits = LmdbCommits(folder, environment, journal_bytes)
 
     @classmethod
-    def open(cls, path: str | Path, *, create: bool = True, initial_map_bytes: int = INITIAL_MAP_BYTES) -> LmdbStore:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        create: bool = True,
+        initial_map_bytes: int = INITIAL_MAP_BYTES,
+        journal_bytes: int = JOURNAL_BYTES,
+    ) -> LmdbStore:
         """Open the store in folder ``path``; make an empty one first if there is none and ``create`` is set.
 
         Raises:
@@ -65,7 +72,7 @@ class LmdbStore:
                 folder.make_data_file(lambda aside: create_environment(aside, TABLES, LAYOUT))
             environment = LmdbEnvironment(folder.path, TABLES, LAYOUT, check_window, map_bytes=initial_map_bytes)
             try:
-                return cls(folder, environment)
+                return cls(folder, environment, journal_bytes)
             except BaseException:
                 environment.close()
                 raise

@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from host_store.channel import ChannelFactory, EnclaveChannel
+from host_store.gathering import Gathering
 from host_store.handed_over import check_not_handed_over
 from host_store.intake import Intake, Item, again
 from host_store.store import Head, Store
@@ -84,6 +85,7 @@ class Supervisor:
         self._questions: deque[tuple[Callable[[EnclaveChannel], Any], Future[Any]]] = deque()
         self._evidence_at = 0.0
         self._thread = threading.Thread(target=self._run, name="enclave", daemon=True)
+        self._gathering = Gathering()
         self._left = False  # the store is the successor's
         self._failures = 0
         self._started = 0.0
@@ -209,11 +211,11 @@ class Supervisor:
 
     def _serve(self) -> None:
         """Serve until the intake is closed and empty. Raises what ends the incarnation."""
-        channel, writer, intake = self._channel, self._writer, self._intake
+        channel, writer, intake, gathering = self._channel, self._writer, self._intake, self._gathering
         assert channel is not None
         while True:
             writer.wait_for_room()
-            items = intake.take()
+            items = intake.take(gathering.wanted, gathering.patience(writer.batch_seconds))
             if items:
                 self._deliver(channel, items)
                 continue
@@ -233,6 +235,8 @@ class Supervisor:
     def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
         writer = self._writer
         batch: Batch = list(items)
+        begun = time.monotonic()
+        self._gathering.took(len(items), overlapping=writer.overlapping)
         error: PmapError | None = None
         try:
             for item in items:
@@ -244,7 +248,7 @@ class Supervisor:
             error = caught
             raise
         finally:
-            writer.end(batch, error)
+            writer.end(batch, error, begun)
         if writer.failure is not None:
             raise writer.failure
 

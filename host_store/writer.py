@@ -66,6 +66,7 @@ class _End(NamedTuple):
 
     batch: Batch
     error: PmapError | None
+    begun: float
 
 
 class Writer:
@@ -83,6 +84,10 @@ class Writer:
         self._room = threading.Semaphore(PIPELINE_BATCHES)
         self.n = 0
         """The newest durable commit."""
+        self._begun = 0  # batches; counted by the enclave's thread
+        self._ended = 0  # by the store's
+        self.batch_seconds = 0.0
+        """How long the last batch took, from the enclave to the disk."""
         self.failure: PmapError | None = None
         """What keeps this epoch from going on."""
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -93,18 +98,25 @@ class Writer:
     def wait_for_room(self) -> None:
         """Wait until another batch may be begun. Every batch begun is to be ended with :meth:`end`."""
         self._room.acquire()
+        self._begun += 1
 
     def give_back_room(self) -> None:
         """No batch was begun after all."""
+        self._begun -= 1
         self._room.release()
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether there is another batch beside the one that was begun last."""
+        return self._begun - self._ended > 1
 
     def put(self, delivery: Delivery, batch: Batch) -> None:
         """Store a delivery, then answer the items that it answers."""
         self._queue.put(_Effects(delivery, batch))
 
-    def end(self, batch: Batch, error: PmapError | None) -> None:
-        """After the batch's last delivery: whoever has no answer gets ``error``."""
-        self._queue.put(_End(batch, error))
+    def end(self, batch: Batch, error: PmapError | None, begun: float) -> None:
+        """After the batch's last delivery: whoever has no answer gets ``error``. ``begun``: when, monotonic."""
+        self._queue.put(_End(batch, error, begun))
 
     def flush(self) -> None:
         """Wait until everything put so far is done with."""
@@ -143,6 +155,7 @@ class Writer:
                 continue
             try:
                 if isinstance(work, _End):
+                    self.batch_seconds = time.monotonic() - work.begun
                     self._finish(work.batch, work.error)
                 elif self.failure is None:
                     self._carry_out(work.delivery, work.batch)
@@ -167,6 +180,7 @@ class Writer:
             failed = HostUnavailable(f"the outcome is unknown, ask again or recover: {reason}")
             failed.__cause__ = reason
             item.promise.set_exception(failed)
+        self._ended += 1
         self._room.release()
 
     def _carry_out(self, delivery: Delivery, batch: Batch) -> None:

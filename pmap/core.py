@@ -165,7 +165,7 @@ class EnclaveCore:
         except FreshnessError as error:
             answer = Answer(position, AnswerKind.CALL_FAILED, data=str(error).encode())
         else:
-            outcome, payload = run(lambda: runtime.enclave.receive_from_host(data), runtime.entries, runtime.turn)
+            outcome, payload = run(runtime.enclave.receive_from_host, data, runtime.entries, runtime.turn)
             kind = AnswerKind.CALL_DONE if outcome is Outcome.EXECUTED else AnswerKind.CALL_FAILED
             answer = Answer(position, kind, data=payload)
             runtime.turn.commits = True

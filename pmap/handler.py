@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from pmap.enclave import Rejected
 from pmap.entries import Entries
@@ -11,8 +12,10 @@ from wire.errors import InvalidInput, LimitExceeded, PmapError
 from wire.limits import MAX_BODY_BYTES, MAX_ERROR_TEXT_BYTES
 from wire.mail import Outcome
 
+T = TypeVar("T")
 
-def run(handler: Callable[[], object], entries: Entries, turn: Turn) -> tuple[Outcome, bytes | None]:
+
+def run(handler: Callable[[T], object], given: T, entries: Entries, turn: Turn) -> tuple[Outcome, bytes | None]:
     """Run a handler in a transaction over everything that persists or is sent: all of it happens, or nothing.
 
     Returns EXECUTED and its payload, or HANDLER_FAILED and a text for the sender.
@@ -20,7 +23,7 @@ def run(handler: Callable[[], object], entries: Entries, turn: Turn) -> tuple[Ou
     mark = turn.mark()
     try:
         with entries.transaction():
-            return Outcome.EXECUTED, _payload(handler())
+            return Outcome.EXECUTED, _payload(handler(given))
     except (Exception, SystemExit) as error:
         turn.back_to(mark)
         return Outcome.HANDLER_FAILED, _error_text(error)
@@ -29,9 +32,12 @@ def run(handler: Callable[[], object], entries: Entries, turn: Turn) -> tuple[Ou
 def _payload(returned: object) -> bytes | None:
     if returned is None:
         return None
-    if not isinstance(returned, bytes | bytearray | memoryview):
+    if type(returned) is bytes:
+        payload = returned
+    elif isinstance(returned, bytes | bytearray | memoryview):
+        payload = bytes(returned)
+    else:
         raise InvalidInput(f"a handler returns bytes or None, not {type(returned).__name__}")
-    payload = bytes(returned)
     if len(payload) > MAX_BODY_BYTES:
         raise LimitExceeded(f"a reply of {len(payload)} bytes; at most {MAX_BODY_BYTES} are allowed")
     return payload

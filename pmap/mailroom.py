@@ -98,7 +98,7 @@ class Mailroom:
             return Outcome.HEARTBEAT, None
         runtime = self._runtime
         mail = Mail(session.sender, request.topic, request.sequence, request.body)
-        return run(lambda: runtime.enclave.receive_mail(mail), runtime.entries, runtime.turn)
+        return run(runtime.enclave.receive_mail, mail, runtime.entries, runtime.turn)
 
     def _record(
         self,
@@ -122,16 +122,19 @@ class Mailroom:
         stream.next = request.sequence + 1
         stream.outcome, stream.mail = reply.outcome, mail
         stream.reply = reply_digest(reply.outcome, reply.payload)
-        stream.reply_n, stream.reply_index = runtime.next_number(), turn.boxed(position, session, reply)
-        with runtime.entries.transaction():
-            runtime.entries.put(key, stream.encode())
+        stream.reply_n, stream.reply_index = turn.number, turn.boxed(position, session, reply)
+        runtime.entries.begin(single=True)
+        runtime.entries.put(key, stream.encode())
+        runtime.entries.commit()
         turn.touched.append(key)
         turn.commits = True
 
     def _note_client(self, session: Session, request: Request, client: ClientState, new_stream: bool) -> None:
         """Bring the client's entry up to what the mail said, where the stream's does not say it already."""
         runtime = self._runtime
-        shown, highest = size_of(request.evidence), size_of(request.highest)
+        shown = highest = size_of(request.highest)
+        if request.evidence != request.highest:
+            shown = size_of(request.evidence)
         runtime.stability.acknowledge(session.client, max(shown, highest))
         if not new_stream and request.inbox_ack <= client.inbox_acked and highest <= max(shown, size_of(client.acked)):
             return

@@ -56,6 +56,7 @@ from wire.tee.choice import TEES, TeeChoice
 EXIT_DONE: Final = 0
 EXIT_REFUSED: Final = 2
 _BUFFER_BYTES: Final = 64 * 1024
+_COLLECT_AFTER_OBJECTS: Final = 20_000
 
 
 class HostGone(Exception):
@@ -89,6 +90,7 @@ class EnclaveProcess:
         launched = launcher.launch(keyring, self._records(), rotate=rotate)
         core = launched.core
         gc.freeze()  # nothing of a large map is garbage: it is not looked through for any
+        gc.set_threshold(_COLLECT_AFTER_OBJECTS)
         self._tell(Ready(core.attestation.encode(), core.checkpoint.size, launched.keyring, launched.genesis))
         return core
 

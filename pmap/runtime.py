@@ -56,11 +56,11 @@ class Runtime:
         self.evidence = Evidence(log.history, log.store_id, log.public_key)
         self.persistent = self.settings.persistent
         self.enrolled = 0
-        self.turn = Turn()
         self._randomness = randomness
         self._padding = type(enclave).reply_padding
         # Commits are numbered by the log; where nothing persists, by this.
         self._number = 0
+        self.turn = self._new_turn()
         self._load_clients()
         enclave._platform = self
 
@@ -80,13 +80,14 @@ class Runtime:
 
     # --- the coming commit -------------------------------------------------------------------------------
 
-    def next_number(self) -> int:
-        """The number under which the host will keep this turn's outbox items."""
-        return self.log.n + 1 if self.persistent else self._number + 1
+    def _new_turn(self) -> Turn:
+        if self.persistent:
+            return Turn(self.log.n + 1, position(self.log.n + 1, UNRESOLVED))
+        return Turn(self._number + 1, NOWHERE)
 
     def issue(self) -> bytes:
         """The position that the coming commit gives out; its root is filled in once it is known."""
-        return position(self.log.n + 1, UNRESOLVED) if self.persistent else NOWHERE
+        return self.turn.position
 
     def check_highest(self, claim: bytes, key: bytes, client: ClientState, *, hello: bool = False) -> None:
         """Rule 2 of :mod:`pmap.freshness` for this client."""
@@ -109,7 +110,7 @@ class Runtime:
 
     def commit(self) -> Delivery:
         """Make the commit, if there is anything to commit, then the replies that carry its checkpoint."""
-        turn, self.turn = self.turn, Turn()
+        turn = self.turn
         stored, evidence = None, b""
         if turn.commits and self.persistent:
             made = self.log.commit()
@@ -121,6 +122,7 @@ class Runtime:
             self.entries.take_changes()
             self._number += 1
         number = self.log.n if self.persistent else self._number
+        self.turn = self._new_turn()
         return turn.seal(number, stored, evidence, self.stability.size, self._randomness, self._padding)
 
     # --- mails that the enclave sends on its own ---------------------------------------------------------
@@ -145,7 +147,7 @@ class Runtime:
     def send_now(self, session: Session, number: int, body: bytes) -> None:
         """Encrypt an inbox mail for an open session with the coming commit."""
         index = self.turn.boxed(None, session, Reply(Outcome.INBOX, "inbox", number, b"", None, 0, body))
-        key = self.inbox.place(session.client, number, self.issue(), self.next_number(), index)
+        key = self.inbox.place(session.client, number, self.issue(), self.turn.number, index)
         self.turn.touched.append(key)
 
 

@@ -6,6 +6,7 @@ Nothing of a turn leaves before its commit is made, and the host lets nothing le
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pmap.sessions import Session
 from wire.boundary import Answer, AnswerKind, Delivery, OutboxMessage, ProofWanted, Rejection, StoredCommit
@@ -14,18 +15,16 @@ from wire.mail import Outcome, Reply, seal_issuing, seal_reply
 from wire.padding import Padding
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     """A reply to be sealed. ``position``: the item of the batch that it answers; None for an inbox mail."""
 
     position: int | None
     session: Session
     reply: Reply
-    index: int | None
+    slot: int | None
 
 
-@dataclass(slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A point of a turn to go back to."""
 
     replies: int
@@ -35,8 +34,11 @@ class Mark:
 
 @dataclass(slots=True)
 class Turn:
-    """``commits``: whether there is anything to commit. ``touched``: entries that wait for this commit's root."""
+    """``number``: the one under which the host will keep the outbox items. ``position``: what the commit gives out, its
+    root open. ``commits``: whether there is anything to commit. ``touched``: entries that wait for its root."""
 
+    number: int
+    position: bytes
     commits: bool = False
     answers: list[Answer] = field(default_factory=list)
     drops: list[tuple[int, int]] = field(default_factory=list)
@@ -91,7 +93,7 @@ class Turn:
         # An inbox mail that was sent and sent anew within this commit: the host drops before it adds.
         superseded = {slot for n, slot in self.drops if n == number}
         for pending in self._replies:
-            reply, session, position, index = pending.reply, pending.session, pending.position, pending.index
+            reply, session, position, index = pending.reply, pending.session, pending.position, pending.slot
             if position is None and index in superseded:
                 continue
             if reply.outcome is Outcome.REFUSED:

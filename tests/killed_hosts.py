@@ -27,6 +27,8 @@ from host_store.host import EnclaveHost
 TESTS = Path(__file__).resolve().parent
 STRACE = shutil.which("strace")
 SECONDS = 60.0
+PATIENCE_SECONDS = 600.0
+"""After so long a host that was killed, or whose enclave was, is back also on a busy machine."""
 MAILS = 4
 """So many are sent to a host that is going to be killed at a system call."""
 
@@ -365,7 +367,7 @@ class Workers:
 
     def wait_for(self, mails: int) -> None:
         """Until so many more are done. Raises :class:`AssertionError` if that takes too long."""
-        enough, until = self.done + mails, time.monotonic() + SECONDS
+        enough, until = self.done + mails, time.monotonic() + PATIENCE_SECONDS
         while self.done < enough:
             assert time.monotonic() < until, "nothing is answered any more"
             time.sleep(0.0005)

@@ -20,10 +20,14 @@ def _started(kind: str) -> AnyServer:
     return server
 
 
+EVERY_ENGINE = os.environ.get("PMAP_ENGINES") == "all"
+"""Whether the long tests run on all of them (``make engines``), or on one, as in CI."""
+
+
 def need(kind: str) -> None:
     """Skip the test where this engine cannot run, unless it must."""
     if lacks := missing(kind):
-        if os.environ.get("PMAP_ENGINES") == "required":
+        if os.environ.get("PMAP_ENGINES") in ("required", "all"):
             pytest.fail(lacks)
         pytest.skip(lacks)
 

@@ -34,6 +34,7 @@ class _Local(threading.local):
 
 _local: Final = _Local()
 _LARGE_BYTES: Final = 1 << 20
+_UNCOUNTED_BYTES: Final = 1 << 14
 
 
 def pack(value: Any) -> bytes:
@@ -67,7 +68,11 @@ def unpack(
             raise ValueError("more arrays than the format has")
         return array
 
-    value = _unpack(untrusted, max_items, count)
+    # A small input cannot become a large value, and is counted afterwards; no more arrays than bytes come out of it.
+    small = len(untrusted) <= (_UNCOUNTED_BYTES if max_arrays == 1 else max_arrays)
+    value = _unpack(untrusted, max_items, None if small else count)
+    if max_arrays == 1 and type(value) is list and list in map(type, value):
+        raise Malformed("more arrays than the format has")
     try:
         canonical = pack(value)
     except _packer_errors as error:

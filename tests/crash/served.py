@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def install(step: str) -> None:
     store: Any = lmdb_store.LmdbStore
     file: Any = journal.Journal
     if step == SMALL_JOURNAL or step in GROUP_STEPS:
-        journal.JOURNAL_BYTES = 4 * journal.PAGE_BYTES  # type: ignore[misc]
+        store.open = partial(store.open, journal_bytes=4 * journal.PAGE_BYTES)
     match step:
         case "small journal":
             pass

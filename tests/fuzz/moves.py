@@ -43,6 +43,7 @@ def _branch(act: Callable[[World, Any, int, int], None]) -> Callable[[World, int
 
 HONEST = (
     Move("send", 40, _send),
+    Move("send at once", 10, _person(lambda w, p, y, z: w.send_at_once(p, WORDS[y % 4], KEYS[z % len(KEYS)]))),
     Move("heartbeat", 6, _person(lambda w, p, y, z: w.heartbeat(p, TOPICS[y % 2]))),
     Move("poll", 6, _person(lambda w, p, y, z: w.poll(p))),
     Move("settle", 4, _person(lambda w, p, y, z: w.settle(p))),
@@ -68,8 +69,9 @@ MALICIOUS = (
     ),
     Move("roll back", 4, _branch(lambda w, b, y, z: w.roll_back(b, 1 + y % 6))),
     Move(
-        "clone", 3, lambda w, x, y, z: w.clone(w.branches[x % len(w.branches)], y % 3) if len(w.branches) < 4 else None
+        "clone", 4, lambda w, x, y, z: w.clone(w.branches[x % len(w.branches)], y % 3) if len(w.branches) < 4 else None
     ),
+    Move("race", 6, lambda w, x, y, z: w.race(w.people[x % len(w.people)], w.people[y % len(w.people)])),
     Move("forget alarm", 12, _branch(lambda w, b, y, z: w.forget_alarm(b))),
     Move("old keyring", 3, _branch(lambda w, b, y, z: w.old_keyring(b, y, z % 4))),
     Move(
@@ -77,7 +79,7 @@ MALICIOUS = (
         3,
         lambda w, x, y, z: w.splice(w.branches[x % len(w.branches)], w.branches[y % len(w.branches)], z),
     ),
-    Move("lead", 8, lambda w, x, y, z: w.lead(w.people[x % len(w.people)], w.branches[y % len(w.branches)])),
+    Move("lead", 6, lambda w, x, y, z: w.lead(w.people[x % len(w.people)], w.branches[y % len(w.branches)])),
     Move("lose outbox", 2, _branch(lambda w, b, y, z: w.lose_outbox(b))),
     Move("replay", 12, _branch(lambda w, b, y, z: w.replay(b, y))),
     Move("old answer", 8, _person(lambda w, p, y, z: w.answer_with_old(p, y))),

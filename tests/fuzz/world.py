@@ -29,6 +29,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from core_host import TEE
+from fuzz.interleaving import Operation, interleave
 
 from client.constraint import Constraint
 from client.invite import Invite
@@ -442,6 +443,41 @@ class World:
         self._sent.add(name)
         self._attempt(person, topic, name, lambda: person.client.send(body, topic))
 
+    def send_at_once(self, person: Person, word: str, key: str, places: Sequence[int] = ()) -> None:
+        """A mail on each topic, both under way at the same time; the host has its moments in between.
+
+        A malicious one leads the client between the branches at ``places`` (by default all) meanwhile.
+        """
+        names: dict[str, str] = {}
+        for topic in TOPICS:
+            self._settle(person, topic)
+            if topic not in person.open_mails:
+                self._mails += 1
+                names[topic] = f"m{self._mails}"
+        session = person.client._session
+        running = {t: Operation(session.send(t, f"{name} {word} {key} 0".encode())) for t, name in names.items()}
+        person.open_mails.update(names)
+        self._sent.update(names.values())
+
+        chosen: list[Operation] = []
+
+        def choose(ready: list[Operation]) -> Operation:
+            # The one that runs mostly runs on: most races need one to get far while the other one stands still.
+            if chosen and chosen[-1] in ready and self._random.random() < 0.7:
+                return chosen[-1]
+            chance = self._random.random()
+            if chance < 0.1:
+                self.restart(person.branch)
+            elif chance < 0.6 and not self.honest:
+                self.lead(person, self.branches[self._random.choice(places or range(len(self.branches)))])
+            chosen.append(self._random.choice(ready))
+            return chosen[-1]
+
+        interleave(session, list(running.values()), person.client._driver._perform, choose)
+        self.counts["at once"] += 1
+        for topic, name in names.items():
+            self._attempt(person, topic, name, running[topic].outcome)
+
     def heartbeat(self, person: Person, topic: str) -> None:
         """An acknowledgement."""
         self._settle(person, topic)
@@ -473,12 +509,12 @@ class World:
         theirs = other.highest
         if theirs is None or one.client.verdict is not None:
             return
-        self._guarded(one, lambda: one.client.compare(theirs))
-        verdict = one.client.verdict
-        if verdict is None and one.last is not None and one.highest is not None:
-            mine = self._nodes[one.highest.size, one.highest.root]
-            seen = self._nodes[theirs.size, theirs.root]
-            assert mine.size != seen.size or mine is seen, "two histories of one size were found equal"
+        equal = self._guarded(one, lambda: one.client.compare(theirs)) is not None
+        if equal and one.highest is not None:
+            mine, seen = self.node_of(one.highest), self.node_of(theirs)
+            first, second = (mine, seen) if mine.size <= seen.size else (seen, mine)
+            assert first.is_on_path_to(second), "two histories were found to be one"
+            self.counts["found equal"] += 1
 
     def kill(self, person: Person, *, before: bool, power_cut: bool) -> None:
         """The client dies around its next message, and starts again from what it has saved."""
@@ -648,6 +684,20 @@ class World:
     def lead(self, person: Person, branch: Branch) -> None:
         """Let a client talk to another branch."""
         person.branch = branch
+
+    def race(self, person: Person, other: Person) -> None:
+        """Clone, let somebody else go ahead on the clone, and lead the client to and fro while it sends."""
+        here = person.branch
+        place = self.branches.index(here)
+        if here.quarantined or other is person or len(self.branches) > 4:
+            return
+        clone = here.incarnate()
+        self.branches.append(clone)
+        self.lead(other, clone)
+        for _ in range(1 + self._random.randrange(3)):
+            self.heartbeat(other, TOPICS[0])
+        self.counts["race"] += 1
+        self.send_at_once(person, "append", KEYS[0], [place, len(self.branches) - 1])
 
     def lose_outbox(self, branch: Branch) -> None:
         """Forget the waiting replies."""

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import host_enclaves
 import pytest
 from host_enclaves import Echo, Ledger
 from raw_client import RawClient
 
+from host_store.gathering import Gathering
 from host_store.host import EnclaveHost
 from host_store.in_process.channel import InProcessChannel
-from host_store.intake import Intake
+from host_store.intake import Intake, Item
 from host_store.lmdb_store import LmdbStore
 from host_store.outbox_memory import MemoryOutbox
 from host_store.store import OutboxItem
@@ -760,3 +761,46 @@ def test_the_intake_makes_batches_by_size_and_gives_back_in_order(monkeypatch: p
     assert intake.take() == []
     intake.close()
     assert intake.take() is None
+
+
+def test_the_intake_waits_for_the_wanted_number_but_for_no_more_and_no_longer_than_it_may() -> None:
+    intake = Intake()
+    intake.put(Incoming(IncomingKind.MAIL, b"1"), Future())
+    assert len(intake.take(wanted=3, patience=0.01) or []) == 1, "nobody else came"
+    taken: list[int] = []
+    taker = threading.Thread(target=lambda: taken.append(len(intake.take(wanted=3, patience=SECONDS) or [])))
+    taker.start()
+    items = [Item(Incoming(IncomingKind.MAIL, bytes([number])), Future()) for number in range(3)]
+    intake.put_all(items[:1])
+    intake.put_all(items[1:])
+    taker.join(SECONDS)
+    assert taken == [3]
+    # The end and an interruption are not waited over.
+    intake.put(Incoming(IncomingKind.MAIL, b"2"), Future())
+    intake.interrupt()
+    assert intake.take(wanted=3, patience=SECONDS) == []
+    intake.close()
+    assert len(intake.take(wanted=3, patience=SECONDS) or []) == 1
+
+
+def test_items_that_the_intake_does_not_take_learn_why_and_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_store.intake.MAX_WAITING_MAILS", 2)
+    intake, promises = Intake(), [Future[Any]() for _ in range(3)]
+    intake.put_all([Item(Incoming(IncomingKind.MAIL, b""), promise) for promise in promises])
+    assert [promise.done() for promise in promises] == [False, False, True]
+    assert isinstance(promises[2].exception(), HostUnavailable) and len(intake) == 2
+
+
+def test_a_batch_waits_for_more_only_while_that_pays() -> None:
+    gathering = Gathering()
+    for _ in range(5):
+        gathering.took(1, overlapping=False)
+    assert gathering.wanted == 1, "a client that is alone is not kept waiting"
+    for count in (1, 2, 3):
+        gathering.took(count, overlapping=True)
+    assert gathering.wanted == 4
+    gathering.took(2, overlapping=True)
+    assert gathering.wanted == 2, "so many came in time"
+    assert gathering.patience(0.004) == 0.001 and gathering.patience(3600.0) <= 0.01
+    gathering.took(5, overlapping=True)
+    assert gathering.wanted == 3

@@ -11,6 +11,7 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from memory_engine import MemoryEngine
 from shared_engines import engine
 
 from benchmarks.engine_servers import KINDS
+from host_store.journal import PAGE_BYTES
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Head, OutboxItem, Store
 from host_store.stores import url
@@ -56,10 +58,11 @@ def on_engine(kind: str) -> Callable[[Path], Store]:
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "lmdb": LmdbStore.open,
+    "lmdb, two commits in the journal": partial(LmdbStore.open, journal_bytes=3 * PAGE_BYTES),
     "memory": in_memory,
     **{kind: on_engine(kind) for kind in KINDS},
 }
-EXAMPLES = {"lmdb": 25, "memory": 25}
+EXAMPLES = {"lmdb": 25, "lmdb, two commits in the journal": 25, "memory": 25}
 """How many of the machine's runs are made on each store; 3 on every other."""
 
 # Nothing here cuts the power, so the stores may live in memory, where a thousand commits are quick.
