@@ -24,7 +24,7 @@ from host_store.lmdb_store import LmdbStore
 from host_store.pending import Commit
 from host_store.store import Head, OutboxItem
 from host_store.store_folder import DATA_FILE
-from wire.errors import CorruptedStore, StoreUnavailable
+from wire.errors import CorruptedStore, StoreFenced, StoreUnavailable
 
 ALICE = b"alice".ljust(16, b"\0")
 SECTOR = 512  # bytes
@@ -155,6 +155,43 @@ def test_killed_after_any_append_it_has_all_of_them(memory: Path) -> None:
             with LmdbStore.open(copy) as again:
                 append(again, n + 1, size=50)
                 check(again, n + 1, lambda m, n=n: 50 if m == n + 1 else size[m])  # type: ignore[misc]
+
+
+def test_readers_see_one_state_while_a_group_moves(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before LMDB has it, and between its commit and the return: pending commits never count twice."""
+    with LmdbStore.open(memory, journal_bytes=7 * PAGE_BYTES) as store:
+        real, moved = store._environment.update, 0
+
+        def moving(*arguments: Any) -> None:
+            nonlocal moved
+            check(store, n - 1)
+            real(*arguments)
+            check(store, n)
+            moved += 1
+
+        monkeypatch.setattr(store._environment, "update", moving)
+        for n in range(1, 20):
+            append(store, n)
+            check(store, n)
+        assert moved == 5
+        monkeypatch.undo()
+
+
+def test_a_reader_during_the_creation_does_not_keep_the_empty_window(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LmdbStore.open(memory) as store:
+        real = store._environment.update
+
+        def watched(*arguments: Any) -> None:
+            assert store.head() == Head(0, 1)
+            real(*arguments)
+
+        monkeypatch.setattr(store._environment, "update", watched)
+        store.create(b"sealed", record(1), leaf(record(1)))
+        monkeypatch.undo()
+        assert store.head() == Head(1, 1)
+        append(store, 2)
 
 
 # --- power cuts ---
@@ -459,6 +496,27 @@ def test_an_interrupt_around_a_journal_write_leaves_no_second_commit_of_a_number
                 append(store, n)
                 with LmdbStore.open(put(memory.with_name("copy"), image(memory))) as again:
                     check(again, n)
+
+
+def test_who_is_taken_over_during_a_write_does_not_acknowledge_it(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever got past the lock writes its name first, and then reads a journal that may not have this commit yet."""
+    real = Journal.write
+    with LmdbStore.open(memory) as store:
+        for n in range(1, 4):
+            append(store, n)
+
+        def overtaken(self: Journal, *arguments: Any) -> None:
+            real(self, *arguments)
+            (memory / "host.lock").write_bytes(b"1 elsewhere and-so-on")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "write", overtaken)
+            with pytest.raises(StoreFenced):
+                append(store, 4)
+        with pytest.raises(StoreFenced):
+            append(store, 4)
 
 
 def test_a_file_system_that_insists_on_its_page_cache_is_served(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
