@@ -144,7 +144,7 @@ class _StoreThread:
             self._writer.wait_for_room()
             batch: list[Item | None] = [_item() for _ in delivery.answers]
             self._writer.put(delivery, batch)
-            self._writer.end(batch, None)
+            self._writer.end(batch, None, time.monotonic())
         self._writer.flush()
         if self._writer.failure is not None:
             raise self._writer.failure
