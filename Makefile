@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks engines soak storm fuzz bench exercise demo format lock clean
+.PHONY: help setup test attacks model engines soak storm fuzz bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,9 @@ fuzz: setup ## coverage-guided fuzzing of every decoder of untrusted bytes, a mi
 	@$(PIP) install --quiet --no-deps --require-hashes --target $(VENV)/atheris --upgrade --requirement requirements-fuzz.lock \
 	  || { echo "error: there is no atheris for this Python and system: make fuzz PYTHON=python3.11 VENV=/tmp/fuzz" >&2; exit 1; }
 	PYTHONPATH=tests:$(VENV)/atheris $(BIN)/python -m fuzz.coverage_guided --seconds $(FUZZ_SECONDS) $(if $(TARGET),"$(TARGET)")
+
+model: setup ## check the formal model, find its mutants wrong, replay traces of the code (needs Java; some minutes)
+	PYTHONPATH=tests $(BIN)/python -m formal.report
 
 bench: setup ## measure beside LMDB, SQLCipher, RocksDB and others (long); plots and tables in docs/performance.md
 	$(BIN)/python -m benchmarks

@@ -23,7 +23,7 @@ from typing import Final
 from benchmarks.measure import percentile
 from benchmarks.report import BLOCK, number, table
 from benchmarks.scale import CLIENTS
-from benchmarks.unit_costs import COSTS
+from benchmarks.unit_costs import BATCHES, COSTS
 from host_store.writer import PIPELINE_BATCHES
 from wire.limits import MAX_BATCH_MAILS, MAX_CLIENTS
 from wire.shard_map import rendezvous
@@ -181,12 +181,19 @@ def chosen_stores(costs: Costs) -> int:
 
 def _mail_bytes(costs: Costs) -> str:
     rows = []
-    for mails in (1, 4, 16, 64, 256):
-        each = costs["commit_bytes"] / mails + costs["mail_bytes"]
+    for mails in BATCHES:
+        handed = costs[f"commit_of_{mails}_bytes"]
         cpu = costs["enclave_commit_cpu_us"] / mails + costs["enclave_mail_cpu_us"]
         store = costs["store_commit_cpu_us"] / mails + costs["store_mail_cpu_us"]
-        rows.append([str(mails), *map(number, (each, cpu, store, 1 / mails))])
-    head = ["mails in a commit", "bytes to the store", "µs of CPU, enclave's core", "µs of CPU, LMDB", "round trips"]
+        rows.append([str(mails), *map(number, (handed, handed / mails, cpu, store, 1 / mails))])
+    head = [
+        "mails in a commit",
+        "bytes of a commit",
+        "bytes of a mail",
+        "µs of CPU, enclave's core",
+        "µs, LMDB",
+        "requests",
+    ]
     return table(head, rows)
 
 

@@ -97,7 +97,7 @@ class AsyncCluster:
             outcome: Outcome = await AsyncKeyValueClient(client, topic).execute(ask.operations)
         except PmapError as error:
             outcome = error
-        return self.router.noted(ask.store, outcome)
+        return self.router.noted(ask, outcome)
 
     async def _connect(self, store: ShardStore, old: list[asyncio.Task[AsyncEnclaveClient]]) -> AsyncEnclaveClient:
         for client in await asyncio.gather(*old, return_exceptions=True):

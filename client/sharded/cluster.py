@@ -145,7 +145,7 @@ class Cluster:
             outcome: Outcome = KeyValueClient(self.client(ask.store), topic).execute(ask.operations)
         except PmapError as error:
             outcome = error
-        return self.router.noted(ask.store, outcome)
+        return self.router.noted(ask, outcome)
 
     def _connect(self, store: ShardStore) -> EnclaveClient:
         transport = self._reach(store)

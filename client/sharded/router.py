@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from client.kv_operations import SwapFailed
 from wire.errors import (
     ForkDetected,
     FreshnessError,
@@ -19,10 +20,12 @@ from wire.errors import (
     RollbackDetected,
     ShardMapForked,
     ShardMapInvalid,
+    ShardMapRefused,
     StaleShardMap,
     WrongShard,
 )
 from wire.kv import Delete, Get, Install, Operation, Put, Result, Shards, ShardStatus, Size, Swap, Usage
+from wire.limits import MAX_OPERATIONS
 from wire.shard_map import ShardMap, open_shard_map
 
 MOVING_DELAYS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, *(2.0,) * 14)
@@ -30,10 +33,11 @@ MOVING_DELAYS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, *(2.0,) * 14)
 
 
 class Ask(NamedTuple):
-    """One mail to one store (its id)."""
+    """One mail to one store (its id). ``introduces``: the version of the map that its first operation installs."""
 
     store: bytes
     operations: list[Operation]
+    introduces: int = 0
 
 
 class Pause(NamedTuple):
@@ -85,6 +89,8 @@ class Router:
         self.signed = signed
         self.delays = tuple(delays)
         self.quarantined: dict[bytes, FreshnessError] = {}
+        # Of each store the version of the map that it was given, or had, at least.
+        self._introduced: dict[bytes, int] = {}
 
     def learn(self, untrusted_signed: bytes) -> Steps[None]:
         """Take a map that somebody shows, if it is a newer one.
@@ -124,10 +130,14 @@ class Router:
         left, delays = list(range(len(operations))), iter(self.delays)
         while left:
             groups = self._groups(operations, left)
-            answers = yield [Ask(store, [operations[place] for place in places]) for store, places in groups.items()]
+            answers = yield [
+                self.ask(store, [operations[place] for place in places]) for store, places in groups.items()
+            ]
             left = []
             for (store, places), outcome in zip(groups.items(), answers, strict=True):
-                if isinstance(outcome, WrongShard):
+                if isinstance(outcome, SwapFailed):
+                    outcome = SwapFailed(places[outcome.position], outcome.receipt)
+                elif isinstance(outcome, WrongShard | ShardMapRefused):
                     # Nothing of this mail was executed. The map may be older than the store, or the store than the map.
                     delay = next(delays, None)
                     if delay is not None:
@@ -179,14 +189,33 @@ class Router:
 
     # --- shards and their maps ---------------------------------------------------------------------------
 
-    def noted(self, store: bytes, outcome: Outcome) -> Outcome:
-        """Every outcome passes through here: a verdict about a store is remembered."""
+    def ask(self, store: bytes, operations: list[Operation]) -> Ask:
+        """A mail to a store, which is given the map with it if it was not given this one yet.
+
+        So every store that is spoken to enforces this map or a later one. One that was put back to before it owned what
+        the map gives it cannot take the map, and is found out even by a client that has never spoken to it.
+        """
+        version = self.shards.version
+        if self._introduced.get(store, 0) >= version or len(operations) >= MAX_OPERATIONS:
+            return Ask(store, operations)
+        return Ask(store, [Install(self.signed), *operations], version)
+
+    def noted(self, ask: Ask, outcome: Outcome) -> Outcome:
+        """Every outcome passes through here: verdicts about a store are noted, and what was asked beside left out."""
         if isinstance(outcome, RollbackDetected | ForkDetected):
-            self.quarantined[store] = outcome
+            self.quarantined[ask.store] = outcome
+        if ask.introduces and not isinstance(outcome, PmapError):
+            self._introduced[ask.store] = ask.introduces
+            return outcome[1:]
+        if ask.introduces and isinstance(outcome, SwapFailed):
+            return SwapFailed(outcome.position - 1, outcome.receipt)
         return outcome
 
-    def catch_up(self, store: bytes, refusal: WrongShard, delay: float) -> Steps[None]:
-        """After a store has refused an operation: see to it that the next attempt may go better."""
+    def catch_up(self, store: bytes, refusal: WrongShard | ShardMapRefused, delay: float) -> Steps[None]:
+        """After a store has refused an operation: see to it that the next attempt may go better.
+
+        Raises the refusal of a store that cannot take the map, :class:`ShardMapForked`, and what :meth:`learn` raises.
+        """
         version = self.shards.version
         if refusal.version > version:
             status = yield from self.status(store)
@@ -194,6 +223,8 @@ class Router:
                 yield from self.learn(status.signed)
         elif isinstance(refusal, PartitionMoving):
             yield Pause(delay)
+        elif isinstance(refusal, ShardMapRefused) and refusal.version < version:
+            raise refusal
         elif refusal.version < version:
             # Whoever moves partitions tells the source first; the map itself lets anybody tell the others.
             (outcome,) = yield [Ask(store, [Install(self.signed)])]

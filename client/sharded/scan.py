@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Final
 
 from client.sharded.router import Ask, Router, Steps
-from wire.errors import InvalidInput, PmapError, WrongShard
+from wire.errors import InvalidInput, PmapError, ShardMapRefused, WrongShard
 from wire.kv import Page, PartitionScan, after_prefix
 from wire.limits import KIB, MAX_PAGE_ENTRIES, PAGE_BYTES
 from wire.shard_map import ShardMap, encode_partitions
@@ -99,11 +99,11 @@ class ShardScan:
             for shard in empty:
                 assert shard.following is not None, "of those alone a page is asked"
                 page = PartitionScan(shard.partitions, shard.following, self._stop, limit, budget)
-                asks.append(Ask(shard.store, [page]))
+                asks.append(self._router.ask(shard.store, [page]))
             outcomes = yield asks
-            refused: tuple[bytes, WrongShard] | None = None
+            refused: tuple[bytes, WrongShard | ShardMapRefused] | None = None
             for shard, outcome in zip(empty, outcomes, strict=True):
-                if isinstance(outcome, WrongShard):
+                if isinstance(outcome, WrongShard | ShardMapRefused):
                     refused = shard.store, outcome
                 elif isinstance(outcome, PmapError):
                     outcome.add_note(f"This is about shard {shard.store.hex()}.")

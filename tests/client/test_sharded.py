@@ -10,9 +10,9 @@ from sharded_stores import OWNER, PARTITIONS, SETTINGS, Stores, key_in, stores_o
 
 from client import InProcessTransport, RollbackDetected, StoreReplaced, SwapFailed
 from client.sharded import Cluster, Mover, ShardedKeyValueClient, ShardsFailed
-from wire.errors import InvalidInput, OutcomeUnknown, ShardMapForked, ShardMapInvalid, StaleShardMap
-from wire.kv import Scan, Size
-from wire.shard_map import partition_of, shard_map_text, sign_shard_map
+from wire.errors import InvalidInput, OutcomeUnknown, ShardMapForked, ShardMapInvalid, ShardMapRefused, StaleShardMap
+from wire.kv import Scan, Shards, Size
+from wire.shard_map import open_shard_map, partition_of, shard_map_text, sign_shard_map
 
 
 @pytest.fixture
@@ -86,7 +86,8 @@ def test_a_store_that_refuses_its_part_does_not_keep_the_others_from_theirs(kv: 
         batch.put(there, b"new").compare_and_swap(here, b"other", b"x").put(here, b"y")
     ids = [store.store_id for store in kv.shards.stores]
     assert set(failed.value.outcomes) == {ids[0], ids[1]} and failed.value.outcomes[ids[1]] == [None]
-    assert isinstance(failed.value.errors[ids[0]], SwapFailed) and set(failed.value.errors) == {ids[0]}
+    swap = failed.value.errors[ids[0]]
+    assert isinstance(swap, SwapFailed) and swap.position == 1 and set(failed.value.errors) == {ids[0]}
     assert kv[there] == b"new" and kv[here] == b"old"
     with pytest.raises(SwapFailed):  # one store alone: its own error
         kv.execute(batch.operations[1:])
@@ -177,6 +178,34 @@ def test_another_store_at_the_address_is_refused_before_anything_is_sent(stores:
     assert not list((stores.folder / "client-alice").glob("*-*.state"))
     with stores.client("alice") as kv:
         kv["k"] = b"v"
+
+
+def test_a_store_put_back_to_before_its_partitions_came_is_found_out_by_a_newcomer(stores: Stores) -> None:
+    copy = stores.hosts[1].keep_copy()
+    with stores.cluster("mover") as cluster:
+        mover = Mover(cluster, OWNER)
+        mover.begin_move(stores.first.owned[0][:4], 1)
+        mover.settle()
+        newest = shard_map_text(cluster.router.signed)
+    stores.hosts[1].roll_back(copy)
+    owned = stores.first.owned
+    newcomer = Cluster.open(OWNER.public.hex(), newest, reach=stores.reach, **SETTINGS)
+    with ShardedKeyValueClient(newcomer) as kv:
+        for key in (key_in(set(owned[0][:4])), key_in(set(owned[1]))):
+            with pytest.raises(ShardMapRefused, match="not on their way"):
+                kv[key] = b"to an old state"
+        with pytest.raises(ShardMapRefused):
+            list(kv.scan())
+        kv[key_in(set(owned[0][4:]))] = b"goes on"
+
+
+def test_every_store_that_is_spoken_to_has_the_clients_map(stores: Stores) -> None:
+    with stores.client("alice") as kv:
+        kv.show(shard_map_text(sign_shard_map(OWNER, stores.first.next())))
+        fill(kv, 40)
+    for place in range(3):
+        (status,) = stores.ask(place, Shards())
+        assert open_shard_map(status.signed).version == 2  # type: ignore[union-attr, arg-type]
 
 
 # --- which map holds -------------------------------------------------------------------------------------

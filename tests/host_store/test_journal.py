@@ -24,7 +24,7 @@ from host_store.lmdb_store import LmdbStore
 from host_store.pending import Commit
 from host_store.store import Head, OutboxItem
 from host_store.store_folder import DATA_FILE
-from wire.errors import CorruptedStore, StoreUnavailable
+from wire.errors import CorruptedStore, StoreFenced, StoreUnavailable
 
 ALICE = b"alice".ljust(16, b"\0")
 SECTOR = 512  # bytes
@@ -459,6 +459,27 @@ def test_an_interrupt_around_a_journal_write_leaves_no_second_commit_of_a_number
                 append(store, n)
                 with LmdbStore.open(put(memory.with_name("copy"), image(memory))) as again:
                     check(again, n)
+
+
+def test_who_is_taken_over_during_a_write_does_not_acknowledge_it(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever got past the lock writes its name first, and then reads a journal that may not have this commit yet."""
+    real = Journal.write
+    with LmdbStore.open(memory) as store:
+        for n in range(1, 4):
+            append(store, n)
+
+        def overtaken(self: Journal, *arguments: Any) -> None:
+            real(self, *arguments)
+            (memory / "host.lock").write_bytes(b"1 elsewhere and-so-on")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "write", overtaken)
+            with pytest.raises(StoreFenced):
+                append(store, 4)
+        with pytest.raises(StoreFenced):
+            append(store, 4)
 
 
 def test_a_file_system_that_insists_on_its_page_cache_is_served(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

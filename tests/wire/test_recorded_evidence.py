@@ -27,7 +27,7 @@ from wire.tee.intel_quote import Quote
 from wire.tee.roots import AMD_ARK_GENOA, AMD_ARK_MILAN, AMD_ARK_TURIN, AWS_NITRO_ROOT, INTEL_SGX_ROOT
 from wire.tee.snp_report import SnpTcb
 from wire.tee.verify import guess_kind, show_evidence, verify_evidence
-from wire.tee.x509 import parse_pem
+from wire.tee.x509 import Certificate, parse_pem
 
 YEAR = 365 * 86_400
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.kind)
@@ -168,6 +168,23 @@ def test_flipped_bytes_of_the_collateral_are_refused(sample: Sample) -> None:
         except AttestationError:
             continue
         accepted.append(offset)
+    assert accepted == []
+
+
+def test_flipped_bytes_of_an_snp_chain_are_refused() -> None:
+    chain = snp_chain()
+    accepted = []
+    for place, certificate in enumerate(chain):
+        for offset in range(place, len(certificate.der), 5):
+            changed = bytearray(certificate.der)
+            changed[offset] ^= 1 << offset % 8
+            try:
+                swapped = [*chain]
+                swapped[place] = Certificate.parse(bytes(changed))
+                verify(replace(SNP, endorsements=Endorsements(snp_chain=tuple(swapped))))
+            except AttestationError:
+                continue
+            accepted.append((place, offset))
     assert accepted == []
 
 
