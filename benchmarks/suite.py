@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from benchmarks.catalogue import PROMISES
+from benchmarks.distributed import engine_figures
 from benchmarks.large import large_figures
 from benchmarks.mail import mail_figures
 from benchmarks.measure import Figure
@@ -46,6 +47,7 @@ GROUPS: Final = (
     Group("mail", ("freshness_cost", "http_vs_echo"), lambda _wanted, scale: mail_figures(scale)),
     Group("shards", ("shard_batch_speedup", "shard_mail_speedup"), lambda _wanted, scale: shard_figures(scale)),
     Group("bytes", ("space_amplification", "mail_bytes_to_store"), _bytes),
+    Group("engines", ("engine_postgresql", "engine_etcd", "engine_s3"), engine_figures),
     Group("ycsb", (), lambda _wanted, scale: ([], ycsb_curves(scale))),
 )
 
