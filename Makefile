@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks model engines engines-storm soak storm bench exercise demo format lock clean
+.PHONY: help setup test attacks model engines engines-storm soak storm fuzz bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,13 @@ storm: setup ## kill -9 host or enclave a thousand times under load, then at eve
 	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
 	PMAP_EVERY_CALL=1 $(BIN)/pytest tests/crash/test_kill.py -k system_call --timeout=1800
 
+FUZZ_SECONDS ?= 60
+
+fuzz: setup ## coverage-guided fuzzing of every decoder of untrusted bytes, a minute each (FUZZ_SECONDS=..., TARGET=...)
+	@$(PIP) install --quiet --no-deps --require-hashes --target $(VENV)/atheris --upgrade --requirement requirements-fuzz.lock \
+	  || { echo "error: there is no atheris for this Python and system: make fuzz PYTHON=python3.11 VENV=/tmp/fuzz" >&2; exit 1; }
+	PYTHONPATH=tests:$(VENV)/atheris $(BIN)/python -m fuzz.coverage_guided --seconds $(FUZZ_SECONDS) $(if $(TARGET),"$(TARGET)")
+
 FAULTS ?= 1000
 
 engines-storm: setup ## kill hosts and engines and cut the network between them, a thousand times; nothing may be lost (FAULTS=...)
@@ -97,6 +104,7 @@ lock: setup ## pin pyproject.toml's requirements in requirements.lock (newer one
 	  || { echo "error: make the lock file with Python 3.11: make lock PYTHON=python3.11 VENV=/tmp/lock" >&2; exit 1; }
 	$(COMPILE) $(EXTRAS:%=--extra=%) --all-build-deps --output-file=requirements.lock pyproject.toml
 	$(COMPILE) --output-file=requirements-tpm.lock requirements-tpm.in
+	$(COMPILE) --output-file=requirements-fuzz.lock requirements-fuzz.in
 
 clean: ## remove the virtual environment, caches and reports
 	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

@@ -105,7 +105,8 @@ def measure(kind: str, recorded: Recorded, scale: Scale) -> Figure:
         sizes = sorted(len(_bytes_of(each)) for each in recorded.mails)
         details = {f"commits/s, {name}": rate for name, rate in medians(series).items()}
         details |= {"mails in a commit": float(CLIENTS), "bytes of a commit": float(sizes[len(sizes) // 2])}
-        details |= live(server, scale.mail_seconds)
+        if scale.engine_servers:
+            details |= live(server, scale.mail_seconds)
         return figure(_PREFIX + kind, quotients(series["ours"], series["bare"]), details)
 
 
@@ -143,7 +144,7 @@ class _StoreThread:
             self._writer.wait_for_room()
             batch: list[Item | None] = [_item() for _ in delivery.answers]
             self._writer.put(delivery, batch)
-            self._writer.end(batch, None)
+            self._writer.end(batch, None, time.monotonic())
         self._writer.flush()
         if self._writer.failure is not None:
             raise self._writer.failure

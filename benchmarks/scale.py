@@ -30,6 +30,8 @@ class Scale:
     mail_seconds: float
     engine_rounds: int
     """Blocks of commits on each shared engine, beside as many on the bare engine."""
+    engine_servers: bool
+    """Whether a whole server on each of them is measured as well."""
     space_entries: int
     space_cycles: int
     """How many times a long run overwrites and replaces all entries."""
@@ -54,6 +56,7 @@ QUICK: Final = Scale(
     mail_rounds=5,
     mail_seconds=0.25,
     engine_rounds=15,
+    engine_servers=False,
     space_entries=3_000,
     space_cycles=1,
 )
@@ -70,6 +73,7 @@ FULL: Final = Scale(
     mail_rounds=9,
     mail_seconds=0.6,
     engine_rounds=41,
+    engine_servers=True,
     space_entries=20_000,
     space_cycles=3,
 )

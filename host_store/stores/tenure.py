@@ -21,7 +21,7 @@ from wire.errors import Malformed, StoreLocked, StoreUnavailable
 
 DEFAULT_LEASE_SECONDS: Final = 3.0
 BEATS_IN_A_LEASE: Final = 3
-LOOK_SECONDS: Final = 0.2
+LOOK_SECONDS: Final = 0.1
 """How often a host that waits looks."""
 BEAT_NAME: Final = "beat"
 _MAX_BEAT_BYTES: Final = 1024
