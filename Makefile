@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks model engines soak storm bench exercise demo format lock clean
+.PHONY: help setup test attacks model engines engines-storm soak storm fuzz bench exercise demo format lock clean
 
 help: ## list the targets (the default)
-	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 	@echo "Settings: PYTHON=python3.13 (to make the environment with), VENV=folder (where it goes)"
 
 setup: $(STAMP) ## make the virtual environment (.venv) with everything that the lock file pins
@@ -51,7 +51,10 @@ attacks: setup ## run every attack and print a table: verdict expected, verdict 
 	PYTHONPATH=tests $(BIN)/python -m attacks.report
 
 engines: setup ## run what concerns stores on shared engines: PostgreSQL, three etcd members, an S3 server
-	PMAP_ENGINES=required $(BIN)/pytest tests/engines tests/host_store/test_store_contract.py
+	PMAP_ENGINES=all $(BIN)/pytest tests/engines tests/host_store/test_store_contract.py
+
+mutants: setup ## change freshness rules, commit log and decoders, an operator at a time: tests must notice (GROUPS="log mail")
+	PYTHONPATH=tests $(BIN)/python -m mutation $(GROUPS)
 
 STEPS ?= 1000000
 SOAK_FLAGS = --steps $(STEPS) $(if $(FIRST),--first $(FIRST)) $(if $(SEED),--seed $(SEED))
@@ -64,6 +67,18 @@ KILLS ?= 1000
 storm: setup ## kill -9 host or enclave a thousand times under load, then at every system call (KILLS=...)
 	PYTHONPATH=tests $(BIN)/python -m crash.storm --kills $(KILLS)
 	PMAP_EVERY_CALL=1 $(BIN)/pytest tests/crash/test_kill.py -k system_call --timeout=1800
+
+FUZZ_SECONDS ?= 60
+
+fuzz: setup ## coverage-guided fuzzing of every decoder of untrusted bytes, a minute each (FUZZ_SECONDS=..., TARGET=...)
+	@$(PIP) install --quiet --no-deps --require-hashes --target $(VENV)/atheris --upgrade --requirement requirements-fuzz.lock \
+	  || { echo "error: there is no atheris for this Python and system: make fuzz PYTHON=python3.11 VENV=/tmp/fuzz" >&2; exit 1; }
+	PYTHONPATH=tests:$(VENV)/atheris $(BIN)/python -m fuzz.coverage_guided --seconds $(FUZZ_SECONDS) $(if $(TARGET),"$(TARGET)")
+
+FAULTS ?= 1000
+
+engines-storm: setup ## kill hosts and engines and cut the network between them, a thousand times; nothing may be lost (FAULTS=...)
+	PYTHONPATH=tests $(BIN)/python -m engines.storm --faults $(FAULTS)
 
 model: setup ## check the formal model, find its mutants wrong, replay traces of the code (needs Java; some minutes)
 	PYTHONPATH=tests $(BIN)/python -m formal.report
@@ -78,7 +93,7 @@ format: setup ## lay out the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-EXTRAS := host postgresql etcd s3 client attestation dstack sql fsspec fuse bench model dev
+EXTRAS := host postgresql etcd s3 client attestation dstack sql fsspec fuse bench model mutation dev
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe \
   --strip-extras --no-emit-options $(LOCK_FLAGS)
 
@@ -89,6 +104,7 @@ lock: setup ## pin pyproject.toml's requirements in requirements.lock (newer one
 	  || { echo "error: make the lock file with Python 3.11: make lock PYTHON=python3.11 VENV=/tmp/lock" >&2; exit 1; }
 	$(COMPILE) $(EXTRAS:%=--extra=%) --all-build-deps --output-file=requirements.lock pyproject.toml
 	$(COMPILE) --output-file=requirements-tpm.lock requirements-tpm.in
+	$(COMPILE) --output-file=requirements-fuzz.lock requirements-fuzz.in
 
 clean: ## remove the virtual environment, caches and reports
 	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

@@ -20,7 +20,7 @@ from benchmarks.measure import percentile
 from benchmarks.stores import Written
 from benchmarks.unfresh import drop_freshness
 from benchmarks.workload import names, values
-from wire.boundary import Incoming, IncomingKind
+from wire.boundary import Delivery, Incoming, IncomingKind
 from wire.kv import Put, encode_operations
 
 MAP_ENTRIES: Final = 20_000
@@ -37,8 +37,10 @@ def bodies(seed: int, puts: int = 1) -> Iterator[bytes]:
 class Core:
     """One enclave on a durable store, and the clients that have a session with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: list[Delivery] | None = None) -> None:
+        """``kept``: gets every delivery."""
         self.written = Written(folder)
+        self.written.kept = kept
         self.written.load(MAP_ENTRIES)
         self.bodies = bodies(6)
         self._clients: list[MailClient] = []

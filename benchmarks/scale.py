@@ -28,6 +28,10 @@ class Scale:
     """Concurrent clients of the mail path, beside :data:`CLIENTS`."""
     mail_rounds: int
     mail_seconds: float
+    engine_rounds: int
+    """Blocks of commits on each shared engine, beside as many on the bare engine."""
+    engine_servers: bool
+    """Whether a whole server on each of them is measured as well."""
     space_entries: int
     space_cycles: int
     """How many times a long run overwrites and replaces all entries."""
@@ -51,6 +55,8 @@ QUICK: Final = Scale(
     clients=(),
     mail_rounds=5,
     mail_seconds=0.25,
+    engine_rounds=15,
+    engine_servers=False,
     space_entries=3_000,
     space_cycles=1,
 )
@@ -66,6 +72,8 @@ FULL: Final = Scale(
     clients=(1, 64),
     mail_rounds=9,
     mail_seconds=0.6,
+    engine_rounds=41,
+    engine_servers=True,
     space_entries=20_000,
     space_cycles=3,
 )

@@ -1,7 +1,8 @@
 """The real thing: a host with its enclave process, an LMDB store on the disk and the web server in front.
 
-``python -m benchmarks.serve FOLDER with|without`` fills the enclave's map by mails, prints the server's address and
-serves until its standard input ends. ``without``: the enclave process is :mod:`benchmarks.unfresh`.
+``python -m benchmarks.serve FOLDER with|without [STORE]`` fills the enclave's map by mails, prints the server's address
+and serves until its standard input ends. ``without``: the enclave process is :mod:`benchmarks.unfresh`. ``STORE``: the
+URL of another store.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from wire.kv import Put, encode_operations
 _PUTS: Final = 1_000  # in one mail while loading
 
 
-def start_host(folder: Path, *, freshness: bool) -> EnclaveHost:
-    """A host on a new store in ``folder``."""
+def start_host(folder: Path, *, freshness: bool, store: str | None = None) -> EnclaveHost:
+    """A host on a new store in ``folder``, or at the URL ``store``."""
+    if store is not None:
+        return EnclaveHost.start(ENCLAVE, store, import_from=ROOT, simulated_key=key_file(folder))
     if freshness:
         return EnclaveHost.start(ENCLAVE, folder, import_from=ROOT)
     # A host has no way to run another program than the enclave's; so it is put together here from its parts.
     command = [sys.executable, "-m", "benchmarks.unfresh", "--simulated-key", str(key_file(folder)), "--", ENCLAVE]
-    store, intake = LmdbStore.open(folder), Intake()
-    supervisor = Supervisor(lambda on_end: EnclaveProcess(command, on_end, import_from=ROOT), store, intake)
+    opened, intake = LmdbStore.open(folder), Intake()
+    supervisor = Supervisor(lambda on_end: EnclaveProcess(command, on_end, import_from=ROOT), opened, intake)
     supervisor.start()
-    return EnclaveHost("without freshness", supervisor, intake, store, True)
+    return EnclaveHost("without freshness", supervisor, intake, opened, True)
 
 
 def fill(host: EnclaveHost) -> None:
@@ -51,8 +54,8 @@ def fill(host: EnclaveHost) -> None:
 
 def main(arguments: list[str]) -> None:
     """See the module's docstring."""
-    folder, freshness = arguments
-    with start_host(Path(folder), freshness=freshness == "with") as host:
+    folder, freshness, *store = arguments
+    with start_host(Path(folder), freshness=freshness == "with", store=store[0] if store else None) as host:
         fill(host)
         server = WebServer(host, "127.0.0.1:0")
 

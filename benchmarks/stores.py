@@ -78,12 +78,17 @@ class Written:
         self.folder = folder
         self.core, keyring, genesis = Launcher(BigKeyValueEnclave, key_file(folder)).launch(None, ())
         assert keyring is not None and genesis is not None and genesis.commit is not None
+        self.keyring, self.genesis = keyring, genesis
+        self.kept: list[Delivery] | None = None
+        """Set it to a list, and every delivery is added to it."""
         self.store = LmdbStore.open(folder)
         self.store.create(keyring, genesis.commit.record, genesis.commit.leaf)
 
     def keep(self, delivery: Delivery) -> None:
         """What a host does with a delivery before its answers leave."""
         keep(self.store, delivery)
+        if self.kept is not None:
+            self.kept.append(delivery)
 
     def load(self, count: int, *, puts: int = LOAD_PUTS) -> list[str]:
         """Write ``count`` entries, ``puts`` a commit; returns their keys. For a map that is empty."""

@@ -64,7 +64,8 @@ class LmdbCommits:
         self._seeing = threading.Lock()
         self._journal: Journal | None = None
         self._next_attempt = 0  # to begin one: from this commit on
-        self._unsettled = False  # the outcome of a transaction was not seen
+        self._moving = False  # a transaction is under way
+        self._unsettled = False  # the outcome of a transaction was not seen yet
         with environment.view() as (transaction, tables):
             self._pending = _stored(transaction, tables)
             journal_id = transaction.get(JOURNAL_KEY, db=tables[META])
@@ -81,7 +82,7 @@ class LmdbCommits:
     def view(self) -> Iterator[tuple[Transaction, Sequence[Table], Pending]]:
         """A read transaction, the tables, and the commits on top of them. Raises :class:`StoreError`."""
         self._environment.refuse_misuse()
-        # Together: pending commits fit what LMDB shows, be it from before or from after their group came there.
+        # Together: what is pending is what LMDB does not show, also while a group is on its way there.
         with self._seeing, self._environment.view() as (transaction, tables):
             if self._unsettled:
                 self._settle(transaction, tables)
@@ -94,8 +95,11 @@ class LmdbCommits:
         with self._appending:
             with self.view():
                 pass
-            self._unsettled = True
-            yield
+            self._unsettled = self._moving = True
+            try:
+                yield
+            finally:
+                self._moving = False
 
     def append(self, commit: Commit) -> None:
         """Make the next commit durable; see :meth:`host_store.store.Store.append`."""
@@ -213,15 +217,17 @@ class LmdbCommits:
             return holds_group(transaction, tables, group) and (None if found is None else bytes(found)) == wanted
 
         try:
+            self._moving = True
             self._environment.update(change, landed)
             with self._seeing:
                 self._pending = Pending.none(group.head, group.leaf)
                 self._unsettled = False
         except BaseException:
-            self._unsettled = True  # a reader may have seen that it was not there yet
             if journal is not None:
                 journal.close()
             raise
+        finally:
+            self._moving = False
         self._marked = journal is not None
         if journal is not None:
             journal.restart()
@@ -234,7 +240,7 @@ class LmdbCommits:
             if _leaf(transaction, tables, min(pending.n, stored.n)) != pending.leaf:
                 raise _fenced(stored.n, pending.n)
             self._pending = stored
-        self._unsettled = False
+        self._unsettled = self._moving
 
     def _check_repeated(self, commit: Commit) -> None:
         """A commit whose turn it is not: fine if it is the newest, again. Raises :class:`StoreFenced`."""

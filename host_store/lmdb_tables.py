@@ -149,7 +149,7 @@ def _waiting(
             if key[:ADDRESS_BYTES] != memoryview(address):
                 break
             n, index = _place.unpack_from(key, ADDRESS_BYTES)
-            if n <= pending.base.n and (n, index) not in pending.dropped:
+            if (n, index) not in pending.dropped:
                 yield OutboxItem(n, index, address, bytes(message))
             found = cursor.next()
     for item in pending.added.values():

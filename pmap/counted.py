@@ -5,7 +5,7 @@ Everything here is bytes: an *entry key* starts with the namespace. Sizes are in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from operator import itemgetter, length_hint
@@ -17,7 +17,7 @@ from wire.limits import ENTRY_OVERHEAD_BYTES, MAX_TRANSACTION_BYTES
 
 Autocommit = Callable[[], AbstractContextManager[None]]
 """Makes the transaction for one write: commits on a normal exit, aborts on an exception."""
-Columns: TypeAlias = Callable[[list[bytes]], tuple[list[Any], ...]]
+Columns: TypeAlias = Callable[[list[bytes]], tuple[list[Any], *tuple[Sequence[Any], ...]]]
 """Of a run of entry keys, what a scan shows of each: a column of that for each key, or several side by side."""
 
 
@@ -111,9 +111,10 @@ class CountedEntries:
             (item,) = zip(*columns([entry]), strict=True)
             yield item if len(item) > 1 else item[0]
 
-    def values(self, run: list[bytes]) -> list[bytes]:
+    def values(self, run: list[bytes]) -> Sequence[bytes]:
         """A column of :meth:`walk`."""
-        return list(itemgetter(*run)(self.live)) if len(run) > 1 else [self.live[run[0]]]
+        found: Sequence[bytes] = itemgetter(*run)(self.live) if len(run) > 1 else [self.live[run[0]]]
+        return found
 
     # --- writing: in the open transaction, or else each call in one of its own ---
 

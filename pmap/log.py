@@ -10,7 +10,8 @@ Body of record n (msgpack, before padding)::
 - ``changes``: ``[key, value or nil, ...]`` written or deleted since record n-1;
 - ``sweep``: ``[key, value, ...]`` a slice of the map after the changes.
 
-Changes and frontier get at most half of the record's class; the sweep's budget is the other half, whatever was written.
+In the smallest class changes and frontier get at most a third, and the sweep's budget is the other two thirds; in
+larger classes each gets a half. Whatever was written, the budget follows from the class.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from wire.alarm import Alarm, Verdict, sign_alarm
 from wire.checkpoint import Checkpoint, sign_checkpoint
 from wire.codec import pack
 from wire.crypto import NONCE_BYTES, Randomness, sha256
-from wire.limits import ENTRY_OVERHEAD_BYTES
+from wire.limits import ENTRY_OVERHEAD_BYTES, LMDB_PAGE_HEADER_BYTES, MAX_RECORD_BYTES
 from wire.merkle import leaf_hash
 from wire.record import (
     LENGTH_BYTES,
@@ -135,9 +136,9 @@ class CommitLog:
         frontier = history.frontier.encode()
         totals = encode_totals(entries.counted)
         content_bytes = _BODY_FIXED_BYTES + len(frontier) + len(totals) + changes_bytes
-        record_bytes = class_bytes(2 * content_bytes, self.settings.smallest_class)
-        # The budget follows from the class alone, so the tail's pace does not tell how much was written.
-        budget = None if self.settings.sweep == FULL else (record_bytes - RECORD_OVERHEAD_BYTES) // 2
+        record_bytes, budget = self.settings.smallest_class, None
+        if self.settings.sweep != FULL:
+            record_bytes, budget = class_and_budget(content_bytes, record_bytes)
         swept, swept_bytes, wrapped = sweep.take(entries.live, entries.order, budget)
         if budget is None or swept_bytes > budget:
             record_bytes = class_bytes(content_bytes + swept_bytes, record_bytes)
@@ -156,6 +157,23 @@ class CommitLog:
     def sign_alarm(self, verdict: Verdict, contradiction: Checkpoint) -> Alarm:
         """A portable statement: this epoch's history stands here, while a client proved ``contradiction``."""
         return sign_alarm(self._signing_key, verdict, self.checkpoint, contradiction, self.epoch)
+
+
+def class_and_budget(content_bytes: int, smallest: int) -> tuple[int, int]:
+    """The class (bytes of the whole record) for so much beside the sweep, and the sweep's budget (bytes).
+
+    The budget follows from the class alone, so the tail's pace does not tell how much was written. Most records are of
+    the smallest class and far from full: there the sweep takes two thirds, which keeps the window short. Larger ones
+    are as large as what was written makes them, and a half is enough. Raises :class:`LimitExceeded`.
+    """
+    room = smallest - RECORD_OVERHEAD_BYTES
+    larger = 2 * smallest + LMDB_PAGE_HEADER_BYTES
+    if larger > MAX_RECORD_BYTES:
+        larger = smallest
+    elif 3 * content_bytes <= room:
+        return smallest, 2 * room // 3
+    record_bytes = class_bytes(2 * content_bytes, larger)
+    return record_bytes, (record_bytes - RECORD_OVERHEAD_BYTES) // 2
 
 
 def _flatten(changes: dict[bytes, bytes | None]) -> tuple[list[bytes | None], int]:

@@ -172,7 +172,7 @@ class PersistentMap(MutableMapping[str, bytes]):
         return self._all(reverse, lambda run: (self._names(run),))
 
     def _values(self, reverse: bool = False) -> Iterator[bytes]:
-        return self._all(reverse, lambda run: (self._counted.values(run),))
+        return self._all(reverse, lambda run: (list(self._counted.values(run)),))
 
     def _all(self, reverse: bool, columns: Columns) -> Iterator[Any]:
         return self._counted.walk(self._counted.first, self._counted.past, reverse, columns)

@@ -84,14 +84,15 @@ class Replay:
             self._base = Frontier.decode(n - 1, frontier)
         self._sweep.advance(n, swept[-2] if swept else None, wrapped)
         keys, values = changes[::2], changes[1::2]
+        deletes = any(map(is_, values, repeat(None)))  # as `None in values`, which would compare every value
         if self._stop is not None:
-            keys, values = self._not_swept_later(keys, values, wrapped)
+            keys, values = self._not_swept_later(keys, values, wrapped, deletes)
             self._wrap_seen |= wrapped
         before = len(live)
         live.update(zip(keys, values, strict=True))
         if len(live) > before:
             self._order.came_or_went(islice(reversed(live), len(live) - before))  # the newest stand last
-        if _holds_nil(values):
+        if deletes:
             # Each key is listed once per record, and is there now because the update put nil under it.
             gone = list(compress(keys, map(is_, values, repeat(None))))
             for key in gone:
@@ -115,7 +116,9 @@ class Replay:
             self._last_wrapped = wrapped
             self._shown_leaf = record.leaf
 
-    def _not_swept_later(self, keys: list[bytes], values: list[Any], wrapped: bool) -> tuple[list[bytes], list[Any]]:
+    def _not_swept_later(
+        self, keys: list[bytes], values: list[Any], wrapped: bool, deletes: bool
+    ) -> tuple[list[bytes], list[Any]]:
         """The changes of the record just advanced over, without those that a later step of the sweep repeats.
 
         Later steps run from this record's cursor on: to the last record's stop if that is in this cycle, else to the
@@ -137,7 +140,7 @@ class Replay:
             kept = map(or_, before_cursor, after_stop)
         else:
             kept = map(and_, before_cursor, after_stop)
-        if _holds_nil(values):
+        if deletes:
             kept = map(or_, kept, map(is_, values, repeat(None)))
         chosen = list(kept)
         return list(compress(keys, chosen)), list(compress(values, chosen))
@@ -178,11 +181,6 @@ class Replay:
             raise CorruptedStore(f"record {header.n} where record {last.n + 1} belongs")
         elif header.previous != self._leaves[-1]:
             raise CorruptedStore(f"record {header.n} follows another record {last.n} than the one given")
-
-
-def _holds_nil(values: list[Any]) -> bool:
-    # As `None in values`, which would ask every value whether it equals None.
-    return any(map(is_, values, repeat(None)))
 
 
 class _SweptOrder:

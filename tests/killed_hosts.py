@@ -107,7 +107,7 @@ class Zygote:
         self._child = 0
         self._tracer: subprocess.Popen[bytes] | None = None
 
-    def start(self, store: Path, *, process: bool = False, under: Sequence[str] = ()) -> bool:
+    def start(self, store: Path | str, *, process: bool = False, under: Sequence[str] = ()) -> bool:
         """Serve a store, with the enclave in the same process or in one of its own; False if it died before it could.
 
         ``under``: a command that attaches to a process.
@@ -307,9 +307,14 @@ class Account:
             self.client = None
 
 
-def check_accounts(store: Path, accounts: Sequence[Account]) -> None:
-    """On an honest host: every mail is settled, every number is what it must be, and there is no alarm."""
-    with EnclaveHost.start(Ledger, store, in_process=True, simulated_key=store.with_suffix(".key")) as host:
+def check_accounts(store: Path | str, accounts: Sequence[Account]) -> None:
+    """On an honest host: every mail is settled, every number is what it must be, and there is no alarm.
+
+    ``store``: as :mod:`crash.served` takes it.
+    """
+    where, _, named = str(store).partition("#")
+    key = Path(named or where).with_suffix(".key")
+    with EnclaveHost.start(Ledger, where, in_process=True, simulated_key=key) as host:
         for account in accounts:
             account.close()
             account.client = EnclaveClient.connect(

@@ -77,6 +77,12 @@ def test_what_does_not_exist_is_seen() -> None:
     assert list(unknown('argv = ["python3", "-I", "-m", "pmap", "--teeth", "--", "x"]')) == ["python -m pmap --teeth"]
 
 
+def test_nothing_of_the_measured_compose_file_comes_from_outside_of_it() -> None:
+    compose = (ROOT / "deploy/dstack/docker-compose.yaml").read_text(encoding="utf-8")
+    assert "$" not in compose
+    assert re.search(r"^ +image: \S+@sha256:[0-9a-f]{64}$", compose, re.MULTILINE)
+
+
 def test_deployments_name_commands_at_all() -> None:
     named = [path.parent.name for path in FILES if PROCESS.search(plain(path.read_text())) or "pmap serve" in
              plain(path.read_text())]  # fmt: skip

@@ -138,7 +138,8 @@ def _decode_start(fields: Any) -> Start:
 
 
 def _decode_records(payload: bytes) -> Records:
-    view, records, at = memoryview(payload), [], 0
+    # Views of memory that nobody can change any more: bytes() copies, unless these are such bytes already.
+    view, records, at = memoryview(bytes(payload)), [], 0
     while at < len(view):
         start = at + _length.size
         if start > len(view):

@@ -8,8 +8,8 @@ TEE        measurement                signer              product  security vers
 sgx        MRENCLAVE (32)             MRSIGNER (32)       PRODID   ISVSVN
 snp        MEASUREMENT (48)           ID_KEY_DIGEST (48)  0        GUEST_SVN
 tdx        digest of MRTD, RTMRs (48) none                0        0
-dstack     digest of MRTD, RTMR0-2,   digest of app id    0        0
-           compose hash (48)          and key provider
+dstack     digest of MRTD, RTMR0-2,   the same, app id,   0        0
+           compose hash (48)          key provider (48)
 nitro      PCR0 (48)                  PCR8 (48)           0        0
 simulated  hash of the source (32)    constant (32)       chosen   chosen
 =========  =========================  ==================  =======  ================

@@ -24,7 +24,10 @@ import click
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="The server's; by default any free."
 )
-def demo(entries: int | None, keep: Path | None, port: int) -> None:
+@click.option(
+    "--store", metavar="URL", help="On a shared engine, as 'pmap serve --store' names it; there must be no store yet."
+)
+def demo(entries: int | None, keep: Path | None, port: int, store: str | None) -> None:
     """Show the whole system at work, with real processes on this machine.
 
     Two clients load the names of all Unicode characters through a server; its process is killed on the way, and
@@ -36,13 +39,14 @@ def demo(entries: int | None, keep: Path | None, port: int) -> None:
     Examples:
       pmap demo
       pmap demo --entries 2000 --keep ./demo
+      pmap demo --store postgresql://localhost/pmap?store=demo
     """
     with _folder(keep) as folder, _ending_on_sigterm():
-        if not play(folder, entries, port):
+        if not play(folder, entries, port, store):
             sys.exit(1)
 
 
-def play(folder: Path, entries: int | None, port: int) -> bool:
+def play(folder: Path, entries: int | None, port: int, store: str | None = None) -> bool:
     """Run the demo in a folder and show it on standard output; whether everything came out as expected."""
     from rich.console import Console
 
@@ -56,7 +60,8 @@ def play(folder: Path, entries: int | None, port: int) -> bool:
     show = Show(Console(highlight=False))
     show.title("pmap: an encrypted store that its host cannot take back in time unnoticed")
     try:
-        with HostProcess(folder, port) as host:
+        with HostProcess(folder, port, url=store) as host:
+            host.refuse_old_store()
             Scenario(show, host, folder, character_names(entries)).run()
     except (DemoFailed, PmapError) as error:
         show.table()

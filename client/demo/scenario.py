@@ -59,8 +59,8 @@ class Scenario:
         for name in CLIENTS:
             self._clients[name] = self._connect(name)
         return (
-            f"host process {self._host.pid} with an enclave process of its own, on LMDB; two clients, each with a state"
-            " file of its own"
+            f"host process {self._host.pid} with an enclave process of its own, on {self._host.where}; two clients,"
+            " each with a state file of its own"
         )
 
     def _load_half(self) -> str:

@@ -28,13 +28,16 @@ _LOG_LINES_SHOWN: Final = 15
 class HostProcess:
     """``pmap serve`` on a store folder of ours. The port stays the same over restarts: clients know the address."""
 
-    def __init__(self, folder: Path, port: int = 0, *, in_process: bool = False) -> None:
+    def __init__(self, folder: Path, port: int = 0, *, in_process: bool = False, url: str | None = None) -> None:
         """``folder`` holds everything, and is made; ``port`` 0 means any free one.
 
+        ``url``: of a store elsewhere, which must be new.
         ``in_process``: without a process for the enclave, which starts faster and shows less.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.store = folder / "store"
+        self._shared = url is not None
+        self._location = url or f"lmdb:{self.store}"
         self.url = ""
         self._yesterday = folder / "yesterdays-copy"
         self._key = folder / "simulated-tee.key"
@@ -52,7 +55,7 @@ class HostProcess:
     def start(self) -> None:
         """Start it and wait until it listens. Raises :class:`DemoFailed` with the end of its log."""
         assert self._process is None, "the host is running"
-        command = [sys.executable, "-m", "host_store.cli", "serve", "--store", f"lmdb:{self.store}"]
+        command = [sys.executable, "-m", "host_store.cli", "serve", "--store", self._location]
         command += ["--listen", f"127.0.0.1:{self._port}", "--simulated-key", str(self._key)]
         if self._in_process:
             command.append("--in-process")
@@ -111,12 +114,37 @@ class HostProcess:
 
     def copy_store(self) -> None:
         """Keep a copy of the store. The host must not be writing."""
+        if self._shared:
+            self._command("backup", str(self._yesterday))
+            return
         shutil.copytree(self.store, self._yesterday)
 
     def restore_copy(self) -> None:
         """Put the copy in the place of the stopped host's store."""
+        if self._shared:
+            self._command("restore", str(self._yesterday), "--yes")
+            return
         shutil.rmtree(self.store)
         shutil.copytree(self._yesterday, self.store)
+
+    @property
+    def where(self) -> str:
+        """What the store is, for people."""
+        return f"{self._location.partition(':')[0]}" if self._shared else "LMDB"
+
+    def refuse_old_store(self) -> None:
+        """Raises :class:`DemoFailed`: a store that is there is somebody's, and the demo would roll it back."""
+        if self._shared and self._run("status").returncode == 0:
+            raise DemoFailed("there is a store at this URL already: name a new one, the demo rolls it back")
+
+    def _command(self, name: str, *arguments: str) -> None:
+        done = self._run(name, *arguments)
+        if done.returncode != 0:
+            raise DemoFailed(f"pmap {name}: {done.stderr.strip()}")
+
+    def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "host_store.cli", name, "--store", self._location, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_START_SECONDS)
 
     def end(self) -> None:
         """End it, whatever state it is in. Again is fine."""

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Render and sign the manifest of one enclave: build.sh MODULE:CLASS PACKAGE_DIRECTORY SIGNING_KEY.pem
-# Needs Gramine 1.9 or later on an SGX machine with DCAP. Settings: ENCLAVE_SIZE, PRODUCT, SECURITY_VERSION, OUT.
+# Needs Gramine 1.9 or later on an SGX machine with DCAP. Settings: ENCLAVE_SIZE, PRODUCT, SECURITY_VERSION, OUT,
+# and EXTRAS=attestation for an enclave that hands its store over to other SGX or TDX enclaves, or takes one.
 set -euo pipefail
 enclave=${1:?MODULE:CLASS} package=${2:?directory of the package that holds it} key=${3:?RSA-3072 key, exponent 3}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -8,9 +9,10 @@ project=$(cd "$here/../.." && pwd)
 out=${OUT:-$PWD/build-sgx}
 mkdir -p "$out"
 
-# Only what the enclave needs is in its environment: every file in it is trusted code.
+# Only what the enclave needs is in its environment, in the versions of the lock: every file in it is trusted code.
 python3 -m venv --copies "$out/venv"
-"$out/venv/bin/pip" install --quiet --no-compile "$project" "$package"
+sed -n 's/^\([A-Za-z0-9._-]*==[^ ;]*\).*/\1/p' "$project/requirements.lock" > "$out/constraints.txt"
+"$out/venv/bin/pip" install --quiet --no-compile --constraint "$out/constraints.txt" "$project${EXTRAS:+[$EXTRAS]}" "$package"
 "$out/venv/bin/pip" uninstall --quiet --yes pip setuptools || true
 
 gramine-manifest \

@@ -21,6 +21,8 @@ COMMANDS_GROUP: Final = "pmap.commands"
 _HOST_COMMANDS: Final = {
     "serve": "host_store.cli.serve",
     "status": "host_store.cli.status",
+    "backup": "host_store.cli.backup",
+    "restore": "host_store.cli.backup",
     "take-over": "host_store.cli.take_over",
 }
 """Name -> module with a command of that name."""

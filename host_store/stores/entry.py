@@ -75,8 +75,8 @@ def encode_commit(
     outbox: Sequence[OutboxItem],
     drops: Sequence[tuple[int, int]],
     keyring: bytes | None = None,
-) -> bytes:
-    """A commit's entry.
+) -> tuple[Entry, bytes]:
+    """A commit's entry and its bytes.
 
     Raises:
         InvalidInput: what :meth:`host_store.store.Store.append` says; two items at one index.
@@ -88,22 +88,28 @@ def encode_commit(
         raise InvalidInput(f"a leaf hash of {len(leaf)} bytes; it has {LEAF_BYTES}")
     if len(record) > MAX_RECORD_BYTES:
         raise LimitExceeded(f"a record of {len(record)} bytes; the most is {MAX_RECORD_BYTES}")
-    messages: list[int | bytes] = []
     for item in outbox:
         check_place(n, item.index)
         if item.n != n or len(item.address) != ADDRESS_BYTES:
             raise InvalidInput(f"append {n} with an item of commit {item.n} for {len(item.address)} bytes of address")
-        messages += (item.index, item.address, len(item.message))
     if len({item.index for item in outbox}) != len(outbox):
         raise InvalidInput("two items of one commit have the same index")
-    dropped: list[int] = []
     for m, index in drops:
         check_place(m, index)
-        dropped += (m, index)
     if keyring is not None:
         check_keyring(keyring)
-    header = pack([VERSION, Kind.COMMIT, host, b"", n, trim, leaf, len(record), keyring, messages, dropped])
-    return b"".join([len(header).to_bytes(_LENGTH_BYTES, "big"), header, record, *[item.message for item in outbox]])
+    flat = [field for item in outbox for field in (item.index, item.address, len(item.message))]
+    dropped = [field for place in drops for field in place]
+    header = pack([VERSION, Kind.COMMIT, host, b"", n, trim, leaf, len(record), keyring, flat, dropped])
+    data = b"".join([len(header).to_bytes(_LENGTH_BYTES, "big"), header, record, *[item.message for item in outbox]])
+    begins = _LENGTH_BYTES + len(header)
+    offset = begins + len(record)
+    messages = []
+    for item in outbox:
+        messages.append(Message(item.index, item.address, offset, len(item.message)))
+        offset += len(item.message)
+    kind = Kind.COMMIT
+    return Entry(kind, host, b"", n, trim, leaf, begins, len(record), keyring, messages, list(drops), offset), data
 
 
 def encode_claim(host: str, nonce: bytes) -> bytes:

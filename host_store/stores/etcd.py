@@ -1,13 +1,14 @@
 """``etcd://``: objects as keys. One transaction creates a key if there is none: one round trip, one Raft entry.
 
-The messages are aetcd's; the channel is gRPC's own, which calls from any thread with a deadline and finds the members
-that live. Whoever is asked, reads are linearizable.
+The messages are aetcd's; the channels are gRPC's own, which call from any thread with a deadline. The member that leads
+is asked, which saves a hop; when a member does not answer, the next one that leads is looked for. Whoever is asked,
+reads are linearizable.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import grpc
@@ -22,7 +23,6 @@ DELETIONS: Final = 100
 """Operations in one transaction; etcd takes 128 unless it is told otherwise."""
 
 _CHANNEL_OPTIONS: Final = (
-    ("grpc.lb_policy_name", "round_robin"),  # a member that is cut off from the others must not be the only one asked
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 2000),
@@ -33,6 +33,8 @@ _CHANNEL_OPTIONS: Final = (
 )
 _DOWN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _RENEW: Final = "invalid auth token"
+LOOK_SECONDS: Final = 0.5
+"""How long each member is asked who leads."""
 
 
 class Credentials(NamedTuple):
@@ -58,16 +60,9 @@ class EtcdEngine:
         self._credentials = credentials
         self._token: str | None = None
         self._token_lock = threading.Lock()
-        # One name is left to DNS; several addresses can be given as they are.
-        target = members[0] if len(members) == 1 else "ipv4:" + ",".join(members)
-        options = list(_CHANNEL_OPTIONS)
-        if credentials.tls:
-            trusted = grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate)
-            self._channel = grpc.secure_channel(target, trusted, options)
-        else:
-            self._channel = grpc.insecure_channel(target, options)
-        self._kv = rpc.KVStub(self._channel)
-        self._auth = rpc.AuthStub(self._channel)
+        self._members = [self._member(address) for address in members]
+        self._asked: _Member | None = None
+        self._next = 0
         self._closed = False
 
     # --- contracts: host_store.stores.engine.Engine ---
@@ -79,21 +74,21 @@ class EtcdEngine:
             compare=[rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.CREATE, key=key, create_revision=0)],
             success=[rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value))],
         )
-        return bool(self._call(self._kv.Txn, request, seconds).succeeded)
+        return bool(self._call("Txn", request, seconds).succeeded)
 
     def put(self, name: str, value: bytes, seconds: float) -> None:
         """A put."""
-        self._call(self._kv.Put, rpc.PutRequest(key=self._key(name), value=value), seconds)
+        self._call("Put", rpc.PutRequest(key=self._key(name), value=value), seconds)
 
     def get(self, name: str, seconds: float) -> bytes | None:
         """A linearizable read."""
-        found = self._call(self._kv.Range, rpc.RangeRequest(key=self._key(name)), seconds).kvs
+        found = self._call("Range", rpc.RangeRequest(key=self._key(name)), seconds).kvs
         return bytes(found[0].value) if found else None
 
     def get_all(self, names: Sequence[str], seconds: float) -> list[bytes | None]:
         """So many reads, all under way at once."""
         requests = [rpc.RangeRequest(key=self._key(name)) for name in names]
-        answers = self._calls(self._kv.Range, requests, seconds)
+        answers = self._reads(requests, seconds)
         return [bytes(answer.kvs[0].value) if answer.kvs else None for answer in answers]
 
     def names(self, prefix: str, after: str, limit: int, seconds: float) -> list[str]:
@@ -108,7 +103,7 @@ class EtcdEngine:
             sort_order=rpc.RangeRequest.ASCEND,
             sort_target=rpc.RangeRequest.KEY,
         )
-        found = self._call(self._kv.Range, request, seconds).kvs
+        found = self._call("Range", request, seconds).kvs
         return [bytes(each.key).removeprefix(self._prefix).decode() for each in found]
 
     def delete(self, names: Sequence[str], seconds: float) -> None:
@@ -118,48 +113,67 @@ class EtcdEngine:
                 rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=self._key(name)))
                 for name in names[start : start + DELETIONS]
             ]
-            self._call(self._kv.Txn, rpc.TxnRequest(success=deletions), seconds)
+            self._call("Txn", rpc.TxnRequest(success=deletions), seconds)
 
     def close(self) -> None:
-        """Close the channel; what is under way fails."""
+        """Close the channels; what is under way fails."""
         self._closed = True
-        self._channel.close()
+        for member in self._members:
+            member.channel.close()
 
     # --- calls ---
 
     def _key(self, name: str) -> bytes:
         return self._prefix + name.encode()
 
-    def _call(self, method: Callable[..., Any], request: Any, seconds: float) -> Any:
-        token = self._authenticated(seconds)
+    def _member(self, address: str) -> _Member:
+        given = self._credentials
+        if given.tls:
+            trusted = grpc.ssl_channel_credentials(given.authority, given.key, given.certificate)
+            return _Member(grpc.secure_channel(address, trusted, _CHANNEL_OPTIONS))
+        return _Member(grpc.insecure_channel(address, _CHANNEL_OPTIONS))
+
+    def _chosen(self, seconds: float) -> _Member:
+        """The member to ask: the one that leads, or the next one if none says that it does."""
+        if self._asked is not None:
+            return self._asked
+        chosen = self._members[self._next % len(self._members)]
+        self._next += 1
+        if len(self._members) > 1:
+            look = min(LOOK_SECONDS, seconds / len(self._members))
+            asked = [(member, member.ask_who_leads(look)) for member in self._members]
+            chosen = next((member for member, answer in asked if _leads(answer)), chosen)
+        self._asked = chosen
+        return chosen
+
+    def _call(self, name: str, request: Any, seconds: float) -> Any:
         try:
-            return method(request, timeout=seconds, metadata=token)
+            member = self._chosen(seconds)
+            return getattr(member.kv, name)(request, timeout=seconds, metadata=self._authenticated(member, seconds))
         except grpc.RpcError as error:
             raise self._failure(error) from error
         except ValueError as error:  # what gRPC raises on a closed channel
             raise StoreUnavailable("the store is closed") from error
 
-    def _calls(self, method: Any, requests: Sequence[Any], seconds: float) -> list[Any]:
-        token = self._authenticated(seconds)
+    def _reads(self, requests: Sequence[Any], seconds: float) -> list[Any]:
         try:
-            under_way = [method.future(request, timeout=seconds, metadata=token) for request in requests]
+            member = self._chosen(seconds)
+            token = self._authenticated(member, seconds)
+            under_way = [member.kv.Range.future(request, timeout=seconds, metadata=token) for request in requests]
             return [each.result() for each in under_way]
         except grpc.RpcError as error:
             raise self._failure(error) from error
         except ValueError as error:
             raise StoreUnavailable("the store is closed") from error
 
-    def _authenticated(self, seconds: float) -> list[tuple[str, str]] | None:
+    def _authenticated(self, member: _Member, seconds: float) -> list[tuple[str, str]] | None:
         user = self._credentials.user
         if user is None:
             return None
         with self._token_lock:
             if self._token is None:
                 request = rpc.AuthenticateRequest(name=user, password=self._credentials.password or "")
-                try:
-                    self._token = self._auth.Authenticate(request, timeout=seconds).token
-                except grpc.RpcError as error:
-                    raise self._failure(error) from error
+                self._token = member.auth.Authenticate(request, timeout=seconds).token
             return [("token", self._token)]
 
     def _failure(self, error: grpc.RpcError) -> StoreUnavailable:
@@ -169,6 +183,30 @@ class EtcdEngine:
         if _RENEW in details:
             self._token = None
             return EngineDown(f"{self.where}: the session has ended, nothing was changed")
+        self._asked = None  # whoever leads now is looked for
         if code in _DOWN or "leader" in details or "too many requests" in details:
             return EngineDown(f"{self.where} does not answer, the outcome is unknown: {details}")
         return StoreUnavailable(f"{self.where} refuses, nothing was changed: {details or code.name}")
+
+
+class _Member:
+    """One member of the cluster."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.kv = rpc.KVStub(channel)
+        self.auth = rpc.AuthStub(channel)
+        self._maintenance = rpc.MaintenanceStub(channel)
+
+    def ask_who_leads(self, seconds: float) -> Any:
+        """A call under way."""
+        return self._maintenance.Status.future(rpc.StatusRequest(), timeout=seconds)
+
+
+def _leads(answer: Any) -> bool:
+    """Whether the member that gives this answer says that it leads."""
+    try:
+        status = answer.result()
+    except grpc.RpcError:
+        return False
+    return bool(status.leader) and status.leader == status.header.member_id

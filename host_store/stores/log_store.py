@@ -155,13 +155,13 @@ class LogStore:
 
     def create(self, keyring: bytes, record: bytes, leaf: bytes) -> None:
         """The first commit, which brings the keyring."""
-        entry = encode_commit(self._host, 1, record, leaf, 0, (), (), keyring)
+        entry, data = encode_commit(self._host, 1, record, leaf, 0, (), (), keyring)
         with self._writing:
             self._settle_now()
             with self._open_state() as state:
                 if state.keyring is not None or state.n:
                     raise StoreExists(f"a store was created in {self.engine.where} before")
-            self._extend(entry)
+            self._extend(entry, data)
 
     def replace_keyring(self, keyring: bytes) -> None:
         """An entry with the new keyring."""
@@ -171,7 +171,8 @@ class LogStore:
             with self._open_state() as state:
                 if state.keyring is None:
                     raise StoreMissing(f"{self.engine.where} has no keyring to replace: create a store first")
-            self._extend(encode_keyring(self._host, os.urandom(NONCE_BYTES), keyring))
+            data = encode_keyring(self._host, os.urandom(NONCE_BYTES), keyring)
+            self._extend(self._decode(data, 0), data)
 
     # --- records and history ---
 
@@ -192,9 +193,9 @@ class LogStore:
         drops: Sequence[tuple[int, int]] = (),
     ) -> None:
         """One entry, in one round trip."""
-        entry = encode_commit(self._host, n, record, leaf, trim, outbox, drops)
+        entry, data = encode_commit(self._host, n, record, leaf, trim, outbox, drops)
         with self._writing:
-            if self._unsettled is not None and self._unsettled != entry:
+            if self._unsettled is not None and self._unsettled != data:
                 self._settle_now()
             with self._open_state() as state:
                 newest = state.n
@@ -203,7 +204,7 @@ class LogStore:
                 return
             if n != newest + 1:
                 raise StoreFenced(f"record {n} does not follow the newest, {newest}: is another writer at work?")
-            self._extend(entry)
+            self._extend(entry, data)
 
     def _holds(self, place: Place, record: bytes, leaf: bytes) -> bool:
         return self.node(0, self._state.n - 1) == leaf and self._read(place) == record
@@ -301,19 +302,19 @@ class LogStore:
             position = self._state.position + 1
             parts = self._objects.create(entry_name(position), claim)
             if parts is not None:
-                self._apply(claim, parts)
+                self._apply(self._decode(claim, position), parts)
                 break
             found, parts = self._found(position)
             if settling and found not in (self._unsettled, claim):
                 raise self._fence(found, position)
-            self._apply(found, parts)
+            self._apply(self._decode(found, position), parts)
             if found == claim:  # of an attempt that got no answer
                 break
         else:
             raise StoreUnavailable(f"{self.engine.where} grows too fast to be claimed: is another host at work?")
         self._unsettled = None
 
-    def _extend(self, entry: bytes) -> None:
+    def _extend(self, entry: Entry, data: bytes) -> None:
         """Create the next entry, which may be one that was sent before."""
         if not self._writable:
             raise InvalidInput(f"{self.engine.where} was opened for reading only")
@@ -321,13 +322,13 @@ class LogStore:
             raise StoreFenced(*self._fenced.args)
         position = self._state.position + 1
         try:
-            parts = self._objects.create(entry_name(position), entry)
+            parts = self._objects.create(entry_name(position), data)
             if parts is None:
                 found, parts = self._found(position)
-                if found != entry:
+                if found != data:
                     raise self._fence(found, position)
         except StoreUnavailable:
-            self._unsettled = entry
+            self._unsettled = data
             raise
         self._unsettled = None
         self._apply(entry, parts)
@@ -348,8 +349,7 @@ class LogStore:
             raise StoreUnavailable(f"{self.engine.where} says that entry {position} is there, and that it is not")
         return found
 
-    def _apply(self, data: bytes, parts: Parts) -> None:
-        entry = self._decode(data, self._state.position + 1)
+    def _apply(self, entry: Entry, parts: Parts) -> None:
         with self._lock:
             self._state.apply(entry, parts)
         if self._collector is not None:

@@ -171,19 +171,30 @@ class _Connection:
         """Run one statement and return its result, which may be an error. Raises :class:`EngineDown`."""
         libpq = self._libpq
         try:
-            formats = [_BINARY] * len(values)
-            libpq.send_query_params(statement.encode(), values, types, formats, _BINARY)
-            while libpq.flush():
-                if self._wait(select.POLLIN | select.POLLOUT, end) & select.POLLIN:
-                    libpq.consume_input()
-            return self._result(end)
+            name = self._prepared.get(statement)
+            if name is None and values:
+                name = b"pmap_%d" % len(self._prepared)
+                libpq.send_prepare(name, statement.encode(), types)
+                prepared = self._answer(end)
+                if prepared.status != pq.ExecStatus.COMMAND_OK:
+                    return prepared
+                self._prepared[statement] = name
+            if name is None:
+                libpq.send_query_params(statement.encode(), values, types, (), _BINARY)
+            else:
+                libpq.send_query_prepared(name, values, [_BINARY] * len(values), _BINARY)
+            return self._answer(end)
         except errors.OperationalError as error:
             raise EngineDown(
                 f"the connection to {self._where} was lost, the outcome is unknown: {_one_line(str(error))}"
             ) from error
 
-    def _result(self, end: float) -> pq.abc.PGresult:
+    def _answer(self, end: float) -> pq.abc.PGresult:
+        """Send what is to be sent, then wait for the result."""
         libpq, last = self._libpq, None
+        while libpq.flush():
+            if self._wait(select.POLLIN | select.POLLOUT, end) & select.POLLIN:
+                libpq.consume_input()
         while True:
             while libpq.is_busy():
                 self._wait(select.POLLIN, end)

@@ -135,4 +135,4 @@ class S3Engine:
 
 
 def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:500]
+    return " ".join(str(error).partition("Debug source")[0].split())[:500]

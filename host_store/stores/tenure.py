@@ -21,7 +21,7 @@ from wire.errors import Malformed, StoreLocked, StoreUnavailable
 
 DEFAULT_LEASE_SECONDS: Final = 3.0
 BEATS_IN_A_LEASE: Final = 3
-LOOK_SECONDS: Final = 0.2
+LOOK_SECONDS: Final = 0.1
 """How often a host that waits looks."""
 BEAT_NAME: Final = "beat"
 _MAX_BEAT_BYTES: Final = 1024
@@ -125,6 +125,7 @@ class Tenure:
             self._leave()
 
     def _run(self) -> None:
+        silent = False
         while not self._stopping.wait(self._lease / BEATS_IN_A_LEASE):
             try:
                 beat = read_beat(self._engine, self._patience)
@@ -132,8 +133,11 @@ class Tenure:
                     _log.warning("the host %s has taken the store over", beat.host)
                     return
                 self._beat()
+                silent = False
             except StoreUnavailable as error:
-                _log.warning("no sign of life could be written: %s", error)
+                if not silent:
+                    _log.warning("no sign of life can be written: %s", error)
+                silent = True
 
     def _beat(self) -> None:
         self._count += 1

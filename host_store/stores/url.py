@@ -74,6 +74,11 @@ class StoreUrl:
         return cls(scheme, text)
 
     @property
+    def shared(self) -> bool:
+        """Whether more than one machine can reach it."""
+        return self.path is None
+
+    @property
     def shown(self) -> str:
         """For people: without a password, and without options, which can hold secrets as well."""
         if self.path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from attack_steps import Attack, send_unheard
@@ -119,6 +120,9 @@ def test_row_17b_two_hosts_on_one_store(host: MaliciousHost, attack: Attack) -> 
     twin.adopt("bob")
     assert alice.send(b"add x 10").payload == b"12"
     send_unheard(bob, b"add x 100")
+    until = time.monotonic() + 60
+    while twin.failure is None and time.monotonic() < until:
+        time.sleep(0.01)  # bob is told before the host has drawn its conclusion
     assert isinstance(twin.failure, StoreFenced)
     attack.saw(type(twin.failure).__name__)
     with pytest.raises(HostUnavailable):

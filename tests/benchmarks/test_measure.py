@@ -25,6 +25,9 @@ ISSUE = {
     "memory_per_live_byte": (3.0, False),
     "space_amplification": (2.5, False),
     "mail_bytes_to_store": (8192.0, False),
+    "engine_postgresql": (0.8, True),
+    "engine_etcd": (0.8, True),
+    "engine_s3": (0.8, True),
     "shard_batch_speedup": (1.6, True),
     "shard_mail_speedup": (1.6, True),
 }

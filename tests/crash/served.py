@@ -4,6 +4,8 @@
 and, with a STEP, stand still there in a later commit, after printing ``frozen``. For steps of LMDB's transactions, and
 with "small journal" as the step, the journal is so small that a group goes to LMDB every other commit.
 
+STORE is a folder, or ``URL#FILE`` with the key's file.
+
 ``python -m crash.served --zygote PORT``: the same, forked anew for each line on standard input, ``thread STORE`` (the
 enclave in the host's own process) or ``process STORE``; it begins at the next line. Starting a Python takes longer than
 all the rest.
@@ -108,7 +110,8 @@ def install(step: str) -> None:
 
 def serve(store: str, port: str, *, process: bool = False) -> None:
     """Until killed."""
-    key = Path(store).with_suffix(".key")
+    store, _, named = store.partition("#")
+    key = Path(named or store).with_suffix(".key")
     with EnclaveHost.start(Ledger, store, in_process=not process, simulated_key=key) as host:
         WebServer(host, f"127.0.0.1:{port}").run(_say)
 

@@ -112,6 +112,7 @@ def storm(folder: Path, kills: int, tell: Callable[[int, int], None] = lambda _k
             tell(host_kills + enclave_kills, workers.done)
     finally:
         zygote.close()
+        workers.end()
     check_accounts(store, accounts)
     return Storm(
         host_kills,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from engine_servers import KINDS, engine, free_port
+from shared_engines import engine
 
+from benchmarks.engine_servers import KINDS, free_port
 from host_store.cli import main
 from host_store.stores import url as urls
 from host_store.stores.engine import Patience

@@ -83,6 +83,7 @@ MALICIOUS = (
     Move("lose outbox", 2, _branch(lambda w, b, y, z: w.lose_outbox(b))),
     Move("replay", 12, _branch(lambda w, b, y, z: w.replay(b, y))),
     Move("old answer", 8, _person(lambda w, p, y, z: w.answer_with_old(p, y))),
+    Move("stuff poll", 6, _person(lambda w, p, y, z: w.stuff_poll(p, y))),
     Move("mirror", 8, _person(lambda w, p, y, z: w.mirror(p, y, answer=z))),
     Move("back up", 3, _person(lambda w, p, y, z: w.back_up(p))),
     Move("restore backup", 2, _person(lambda w, p, y, z: w.restore_backup(p))),

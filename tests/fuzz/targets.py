@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from attacked_enclaves import Ledger
 from core_host import TEE, CoreHost
+from fuzz.attested_targets import attested_targets
+from fuzz.target import Target
 from raw_client import RawClient
 
 from client.constraint import Constraint
@@ -69,16 +70,6 @@ SESSION = b"s" * 16
 CORRUPT = (CorruptedStore, UnsupportedVersion)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A decoder. ``samples``: bytes that it takes."""
-
-    name: str
-    decode: Callable[[bytes], object]
-    errors: tuple[type[Exception], ...]
-    samples: tuple[bytes, ...]
-
-
 class _Reader:
     """A stream of these bytes."""
 
@@ -126,7 +117,13 @@ def targets() -> tuple[Target, ...]:
     highest = client.highest
     assert highest is not None
     stored = [_message_targets(highest), _store_targets(host, keyring), _evidence_targets(highest)]
-    return (*_stream_targets(host), *_core_targets(core, sent, answered), *sum(stored, ()), *_client_targets())
+    return (
+        *_stream_targets(host),
+        *_core_targets(core, sent, answered),
+        *sum(stored, ()),
+        *_client_targets(),
+        *attested_targets(),
+    )
 
 
 def _stream_targets(host: CoreHost) -> tuple[Target, ...]:
@@ -158,7 +155,8 @@ def _stream_targets(host: CoreHost) -> tuple[Target, ...]:
 
 def _core_targets(core: EnclaveCore, sent: list[bytes], answered: list[bytes]) -> tuple[Target, ...]:
     def deliver(data: bytes) -> object:
-        return core.deliver([Incoming(IncomingKind.MAIL, data), Incoming(IncomingKind.CALL, data)])
+        # A list: the deliveries are made as they are asked for.
+        return list(core.deliver([Incoming(IncomingKind.MAIL, data), Incoming(IncomingKind.CALL, data)]))
 
     return (
         Target("anything to the enclave", deliver, (), tuple(sent)),

@@ -14,7 +14,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from pmap.clients import stream_key
 from pmap.freshness import Evidence, Ruling
 from pmap.mailroom import Mailroom
 from pmap.sessions import Sessions
@@ -106,14 +105,14 @@ def broken_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A RECOVER does not use the number up: the enclave says FENCED and executes the mail all the same, later."""
     genuine = Mailroom._record
 
-    def forgetful(self: Any, position: int, session: Any, request: Any, stream: Any, digest: bytes, reply: Any) -> None:
+    def forgetful(
+        self: Any, position: int, session: Any, request: Any, key: bytes, stream: Any, mail: bytes, reply: Any
+    ) -> None:
+        before = stream.encode()
+        genuine(self, position, session, request, key, stream, mail, reply)
         if reply.outcome.name == "FENCED":
-            before = stream.encode()
-            genuine(self, position, session, request, stream, digest, reply)
             with self._runtime.entries.transaction():
-                self._runtime.entries.put(stream_key(session.client, request.topic), before)
-            return
-        genuine(self, position, session, request, stream, digest, reply)
+                self._runtime.entries.put(key, before)
 
     monkeypatch.setattr(Mailroom, "_record", forgetful)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fuzz.targets import Target, check, damaged, targets
+from fuzz.target import Target
+from fuzz.targets import check, damaged, targets
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +25,10 @@ def test_genuine_bytes_are_taken(target: Target) -> None:
     taken = 0
     for sample in target.samples:
         try:
-            target.decode(sample)
+            result = target.decode(sample)
         except target.errors:
             continue
+        assert not isinstance(result, Iterator), "a generator: nothing was decoded yet"
         taken += 1
     # Some need a signature or a matching proof besides, and some only ever raise; their form is right all the same.
     needs_more = {"content of a hello", "consistency proof", "inclusion proof", "HTTP error", "HTTP error of a proxy"}
@@ -56,6 +59,12 @@ def test_what_was_a_fault_or_might_have_been_stays_none(target: Target) -> None:
     assert files
     for file in files:
         check(target, file.read_bytes())
+
+
+def test_the_enclave_really_gets_what_is_fuzzed() -> None:
+    (target,) = (one for one in TARGETS if one.name == "anything to the enclave")
+    (delivery,) = target.decode(target.samples[0])  # type: ignore[misc]
+    assert sorted(answer.position for answer in delivery.answers) == [0, 1]
 
 
 BYTES_PER_BYTE = {"client state": 80}  # it was authenticated before, so nobody else can fill it with empty arrays

@@ -178,6 +178,7 @@ class Branch:
             self.outbox.pop(place, None)
         for item in delivery.outbox:
             self.outbox[delivery.number, item.slot] = (item.address, item.message)
+            world.posted.append(item.message)
         wanted = dict(delivery.proofs)
         answers: list[bytes | PmapError] = []
         for position, answer in enumerate(sorted(delivery.answers, key=lambda one: one.position)):
@@ -267,7 +268,9 @@ class Wire:
         return honestly(envelope) if interference is None else interference(envelope, honestly)
 
     def poll(self, address: bytes) -> list[bytes]:
-        return self.person.branch.polled(address)
+        genuine, extra = self.person.branch.polled(address), self.person.extra_messages
+        self.person.extra_messages = []
+        return [*extra, *genuine] if self.world.odd() else [*genuine, *extra]
 
     def consistency(self, size1: int, size2: int) -> list[bytes]:
         branch = self.person.branch
@@ -296,6 +299,8 @@ class Person:
     backups: list[tuple[bytes, Node | None, list[bytes], dict[str, str]]] = field(default_factory=list)
     client: EnclaveClient = field(init=False)
     restored: bool = False
+    extra_messages: list[bytes] = field(default_factory=list)
+    """What the host puts among the messages of the next poll."""
 
     def __post_init__(self) -> None:
         self.begin(ClientState.new(self.world.randomness))
@@ -328,6 +333,8 @@ class World:
         self.counts: Counter[str] = Counter()
         self.requests: list[bytes] = []
         self.answers: list[bytes] = []
+        self.posted: list[bytes] = []
+        """Every message that any enclave ever left for somebody."""
         self.held: list[bytes] = []
         """Requests that are still on their way."""
         self.people_by_key: dict[str, Person] = {}
@@ -722,6 +729,17 @@ class World:
         if self.answers:
             old = self.answers[number % len(self.answers)]
             person.interference = lambda envelope, forward: old
+
+    def odd(self) -> bool:
+        """A coin."""
+        return self._random.random() < 0.5
+
+    def stuff_poll(self, person: Person, number: int) -> None:
+        """Put messages of any time, branch and client among those of the next poll."""
+        if self.posted:
+            person.extra_messages = [self._random.choice(self.posted) for _ in range(1 + number % 20)]
+            person.extra_messages += self.posted[-3:]
+            self.counts["poll stuffed"] += 1
 
     def mirror(self, person: Person, number: int, *, answer: int) -> None:
         """Show the next request to another branch as well, before or after; answer with what either says."""

@@ -157,6 +157,43 @@ def test_killed_after_any_append_it_has_all_of_them(memory: Path) -> None:
                 check(again, n + 1, lambda m, n=n: 50 if m == n + 1 else size[m])  # type: ignore[misc]
 
 
+def test_readers_see_one_state_while_a_group_moves(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before LMDB has it, and between its commit and the return: pending commits never count twice."""
+    with LmdbStore.open(memory, journal_bytes=7 * PAGE_BYTES) as store:
+        real, moved = store._environment.update, 0
+
+        def moving(*arguments: Any) -> None:
+            nonlocal moved
+            check(store, n - 1)
+            real(*arguments)
+            check(store, n)
+            moved += 1
+
+        monkeypatch.setattr(store._environment, "update", moving)
+        for n in range(1, 20):
+            append(store, n)
+            check(store, n)
+        assert moved == 5
+        monkeypatch.undo()
+
+
+def test_a_reader_during_the_creation_does_not_keep_the_empty_window(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LmdbStore.open(memory) as store:
+        real = store._environment.update
+
+        def watched(*arguments: Any) -> None:
+            assert store.head() == Head(0, 1)
+            real(*arguments)
+
+        monkeypatch.setattr(store._environment, "update", watched)
+        store.create(b"sealed", record(1), leaf(record(1)))
+        monkeypatch.undo()
+        assert store.head() == Head(1, 1)
+        append(store, 2)
+
+
 # --- power cuts ---
 
 

@@ -2,7 +2,7 @@
 
 To put another store under this contract, add its opener to ``STORES``: a function from a folder (made for one test, not
 there yet) to an open store. It is called again with the same folder after a close. The stores on shared engines run on
-real ones (``tests/engine_servers.py``), and on one in memory.
+real ones (``benchmarks/engine_servers.py``), and on one in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_servers import KINDS, engine
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,7 +27,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from memory_engine import MemoryEngine
+from shared_engines import engine
 
+from benchmarks.engine_servers import KINDS
 from host_store.journal import PAGE_BYTES
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Head, OutboxItem, Store

@@ -120,8 +120,9 @@ def test_evidence_from_before_memory_is_unproven_until_the_host_shows_the_way():
             root = frontier.root()
     evidence = Evidence(history, STORE, KEY.public)
     claim = sign_checkpoint(KEY, STORE, 5, root)
-    with pytest.raises(EvidenceUnproven):
+    with pytest.raises(EvidenceUnproven) as caught:
         evidence.check_stream(encode_evidence(claim), STREAM)
+    assert caught.value.checkpoint == claim  # what the host has to find a proof for
 
     def node(level: int, index: int) -> bytes:
         return subtree(level, index, leaves.__getitem__)
@@ -186,6 +187,24 @@ def test_highest_evidence_that_only_the_clients_own_entries_remember_is_accepted
         empty.check_highest(signed(2).encode(), CLIENT, lambda: [at(2)], hello=True)
 
 
+@pytest.mark.parametrize("size", [4, 7])
+def test_highest_evidence_that_the_clients_entry_names_needs_no_memory_of_it(size):
+    empty = Evidence(History(), STORE, KEY.public)
+    empty.check_highest(signed(size).encode(), CLIENT, list, hello=True)  # what it showed, and what it was given
+    with pytest.raises(RollbackDetected):
+        empty.check_highest(signed(5).encode(), CLIENT, list, hello=True)
+
+
+def test_highest_evidence_of_a_remembered_commit_is_recognised_without_a_scan_or_a_signature_check():
+    def scan() -> list[bytes]:
+        raise AssertionError("a slow path was taken")
+
+    unsigned = at(6) + bytes(64)  # the position is this history's own: a signature over it proves nothing new
+    EVIDENCE.check_highest(unsigned, CLIENT, scan, hello=True)
+    with pytest.raises(EvidenceInvalid):
+        EVIDENCE.check_highest(position(6, bytes(32)) + bytes(64), CLIENT, list, hello=True)
+
+
 def test_mails_of_several_streams_may_overtake_each_other():
     EVIDENCE.check_highest(signed(2).encode(), CLIENT, list, hello=False)
     with pytest.raises(ForkDetected):
@@ -230,6 +249,18 @@ def test_a_stream_starts_at_zero():
     assert rule_on_mail(StreamState(), True, 0, b"m" * 32) is Ruling.EXECUTE
     with pytest.raises(GapRefused):
         rule_on_mail(StreamState(), True, 1, b"m" * 32)
+
+
+def test_the_last_counter_there_is_executes_and_fences_nothing():
+    """The number after it could not be written down."""
+    used_up = StreamState(acked=at(3), issued=at(5), next=MAX_COUNTER, mail=b"m" * 32)
+    with pytest.raises(ReplayRefused):
+        rule_on_mail(used_up, True, MAX_COUNTER, b"n" * 32)
+    with pytest.raises(ClientStale):
+        rule_on_recover(used_up, True, MAX_COUNTER, b"n" * 32)
+    one_before = StreamState(acked=at(3), issued=at(5), next=MAX_COUNTER - 1, mail=b"m" * 32)
+    assert rule_on_mail(one_before, True, MAX_COUNTER - 1, b"n" * 32) is Ruling.EXECUTE
+    assert rule_on_recover(one_before, True, MAX_COUNTER - 1, b"n" * 32) is Ruling.FENCE
 
 
 # --- rule 4: RECOVER ---

@@ -41,7 +41,7 @@ def trace(workload: str, seed: int = 1) -> list[tuple[str, int, int, int]]:
                 elif workload == "sequential":
                     log.entries.put(MAP + names[i % ENTRIES], rng.randbytes(VALUE_BYTES))
                 elif workload == "several":
-                    for name in rng.sample(names, rng.randrange(1, 10)):
+                    for name in rng.sample(names, rng.randrange(1, 8)):
                         log.entries.put(MAP + name, rng.randbytes(VALUE_BYTES))
                 elif workload == "raising":
                     log.entries.put(MAP + names[7], rng.randbytes(VALUE_BYTES))

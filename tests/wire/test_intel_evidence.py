@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,28 @@ def test_a_quote_signed_by_another_platform_is_forged() -> None:
         verify("sgx", mixed, platform)
 
 
+@pytest.mark.parametrize("kind", ["sgx", "tdx"])
+@pytest.mark.parametrize("field", ["tcb_info", "qe_identity"])
+def test_a_platform_cannot_judge_itself(kind: str, field: str) -> None:
+    platform = Platform(kind)
+    collateral = json.loads(platform.collateral())
+    collateral[f"{field}_signature"] = platform.pck.sign(collateral[field].encode()).hex()
+    collateral[f"{field}_issuer_chain"] = platform.pem_chain.decode()
+    with pytest.raises(EvidenceForged, match="another key than Intel's"):
+        verify(kind, platform.quote(), platform, json.dumps(collateral))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(64, 0x01), (112, 0x01), (123, 0x00), (123, 0x30), (125, 0x01)],
+    ids=["MRSIGNERSEAM", "SEAMATTRIBUTES", "no SEPT_VE_DISABLE", "MIGRATABLE", "reserved attribute"],
+)
+def test_a_domain_under_another_module_or_with_weak_attributes_is_refused(offset: int, value: int) -> None:
+    platform = Platform("tdx")
+    with pytest.raises(EvidenceForged):
+        verify("tdx", platform.quote(change={offset: bytes([value])}), platform)
+
+
 @pytest.mark.parametrize(("kind", "offset", "value"), [("sgx", 48, 0x07), ("tdx", 120, 0x01), ("tdx", 120, 0x80)])
 def test_a_signed_debug_quote_is_refused(kind: str, offset: int, value: int) -> None:
     platform = Platform(kind)
@@ -198,6 +221,18 @@ def test_the_dstack_measurement_follows_the_compose_file_and_not_the_instance() 
     assert identity("compose-hash", b"\x02" * 32).signer == same.signer
     assert identity("app-id", b"\x02" * 20).signer != same.signer
     assert identity("key-provider", b"none").signer != same.signer
+
+
+@pytest.mark.parametrize("register", range(4), ids=["MRTD", "RTMR0", "RTMR1", "RTMR2"])
+def test_a_guest_of_ones_own_that_measures_anothers_events_has_neither_its_code_nor_its_signer(register: int) -> None:
+    platform = Platform("tdx")
+    honest = dstack(platform)
+    offset = 136 if register == 0 else 136 + (3 + register) * 48
+    measured = {RTMR3: honest.replay(), offset: b"another guest's image".ljust(48)}
+    other = DstackEvidence(platform.quote(change=measured), EVENTS)
+    real, false = (verify("dstack", one.encode(), platform) for one in (honest, other))
+    assert false.signer != real.signer
+    assert false.measurement != real.measurement
 
 
 def test_a_dstack_event_log_that_is_not_the_quotes_is_forged() -> None:

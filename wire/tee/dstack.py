@@ -2,7 +2,8 @@
 
 Evidence is a TDX quote with that event log. The log is replayed: each event's digest is recomputed from what it says,
 and the chain of them must end in the quote's RTMR3. So the log can be believed as far as the code in MRTD and RTMR0
-to RTMR2 (dstack's firmware, kernel and image) can, and the identity's code digest holds all of these.
+to RTMR2 (dstack's firmware, kernel and image) can: any guest of one's own may measure any event. Therefore the
+identity's code digest holds all of these, and so does its signer's.
 
 Source: dstack, ``cc-eventlog`` (digest = SHA-384(type ‖ ":" ‖ name ‖ ":" ‖ payload), type 0x08000001, little-endian).
 """
@@ -72,8 +73,10 @@ class DstackEvidence:
         """The identity of the application inside the domain. Raises :class:`EvidenceMalformed`."""
         compose, app = self.boot_event("compose-hash"), self.boot_event("app-id")
         provider = self.boot_event("key-provider")
-        measured = pack([body.measurement, *body.registers[:3], compose])
-        governed = pack([app, provider])
+        # Whose code wrote the log: without it, another guest's log would name this application as well.
+        guest = [body.measurement, *body.registers[:3]]
+        measured = pack([*guest, compose])
+        governed = pack([*guest, app, provider])
         return replace(
             of_quote,
             tee="dstack",

@@ -1,8 +1,8 @@
 """SGX and TDX: a quote against Intel's collateral, offline, through ``dcap-qvl`` (extra ``attestation``).
 
 What the library does: all signatures, chains, revocation lists, the quoting enclave's identity, the TCB level. What is
-done here besides: strict forms of everything, the pinned root, each reason to refuse under its own name, and a policy
-for TCB levels, because the library accepts weak ones.
+done here besides: strict forms of everything, the pinned root, who signs statements on platforms, each reason to refuse
+under its own name, and a policy for TCB levels, because the library accepts weak ones.
 
 Collateral is what Intel's provisioning service gives for one platform, in the library's JSON form. Whoever carries it
 is not trusted: Intel signed each part of it.
@@ -51,6 +51,8 @@ _LISTS: Final = ("root_ca_crl", "pck_crl")
 _SIGNATURES: Final = ("tcb_info_signature", "qe_identity_signature")
 _STATEMENTS: Final = ("tcb_info", "qe_identity")
 _PCK_CHAIN: Final = "pck_certificate_chain"
+_STATEMENT_CHAINS: Final = slice(1, 3)  # of _CHAINS
+_STATEMENT_SIGNER: Final = "Intel SGX TCB Signing"
 _FIELDS: Final = frozenset({*_CHAINS, *_LISTS, *_SIGNATURES, *_STATEMENTS})
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
 _DATE_FORM: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -115,6 +117,10 @@ def verify_quote(quote: Quote, untrusted_collateral: str, at: int, *, roots: Col
     for chain in (collateral.pck_chain, *collateral.chains):
         if chain:
             check_chain(chain, trusted, at, "collateral's")
+    for chain in collateral.chains[_STATEMENT_CHAINS]:
+        # A platform's own certificate has the same root: with a key taken out of one, it would judge itself.
+        if chain[0].common_name() != _STATEMENT_SIGNER:
+            raise EvidenceForged("the collateral's statements are signed by another key than Intel's for them")
     root = pck_chain[-1]
     if any(chain[-1].key != root.key for chain in collateral.chains):
         raise UntrustedRoot("the quote and its collateral end in different roots")

@@ -30,6 +30,7 @@ _KEY_USAGE: Final = "2.5.29.15"
 _UNDERSTOOD: Final = frozenset({_BASIC_CONSTRAINTS, _KEY_USAGE})
 _KEY_CERT_SIGN: Final = 0x04  # bit 5 of the first byte, counted from the left
 _VERSION_3: Final = 2
+_COMMON_NAME: Final = bytes.fromhex("0603550403")  # 2.5.4.3, with its tag and length
 _TRUE: Final = b"\x01\x01\xff"
 _TBS_FIELDS: Final = (0xA0, der.INTEGER, der.SEQUENCE, der.SEQUENCE, der.SEQUENCE, der.SEQUENCE, der.SEQUENCE, 0xA3)
 _EC_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
@@ -105,6 +106,17 @@ class Certificate:
     def fingerprint(self) -> bytes:
         """SHA-256 of the public key: what roots are pinned by."""
         return sha256(self.key)
+
+    def common_name(self) -> str:
+        """The subject's only common name; empty where there is none, or more than one. Raises
+        :class:`EvidenceMalformed`."""
+        found: list[str] = []
+        for part in der.values(der.only(self.subject, der.SEQUENCE).content):
+            for attribute in der.values(part.content):
+                kind, *value = der.values(attribute.content)
+                if kind.raw == _COMMON_NAME:
+                    found += [one.content.decode("utf-8", "replace") for one in value]
+        return found[0] if len(found) == 1 else ""
 
     def check_time(self, at: int, what: str) -> None:
         """Raises :class:`EvidenceExpired` unless the certificate is valid at ``at`` (Unix seconds)."""

@@ -1,13 +1,11 @@
-"""The engines that stores are tested on: PostgreSQL, a cluster of three etcd members, an S3 server. Real ones.
+"""The real engines that stores are tested and measured on: PostgreSQL, a cluster of three etcd members, an S3 server.
 
-Each keeps its data in a folder of its own in memory, listens on loopback ports that were free, and ends with the
-process that started it, whatever becomes of that one.
+Each keeps its data in a folder of its own (in memory, unless told otherwise), listens on loopback ports that were free,
+and ends with the process that started it, whatever becomes of that one.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import random
@@ -22,8 +20,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Protocol
-
-import pytest
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 START_SECONDS = 60.0
@@ -330,14 +326,15 @@ class S3:
         self._server = Program(
             [
                 program, "server", "-s3", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={self.port}",
-                f"-s3.config={config}", "-master.volumeSizeLimitMB=128", "-volume.max=40",
+                f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+                f"-s3.port={self.port}",
+                "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}", "-volume.max=40",
+                "-master.volumeSizeLimitMB=128",
                 "-master.volumePreallocate=false",
             ],
             self.folder / "log",
         )  # fmt: skip
         self.start()
-        wait_until(self._make_bucket, "making a bucket")
 
     def start(self) -> None:
         self._server.start()
@@ -347,6 +344,9 @@ class S3:
             return answers(self.port)
 
         wait_until(ready, "the start of SeaweedFS")
+        wait_until(lambda: self._put(BUCKET) in ("200", "409"), "making a bucket")
+        # The first objects make it grow its volumes, which can take seconds.
+        wait_until(self._stores, "the first objects")
 
     def kill(self) -> None:
         """``kill -9``."""
@@ -369,35 +369,37 @@ class S3:
         self._server.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _make_bucket(self) -> bool:
+    def _stores(self) -> bool:
+        import obstore
+        from obstore.store import S3Store
+
+        options: dict[str, str] = {
+            "endpoint": f"http://127.0.0.1:{self.port}",
+            "region": "us-east-1",
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+        }
+        client = S3Store(BUCKET, config=options, client_options={"allow_http": True}, retry_config={"max_retries": 0})  # type: ignore[arg-type]
+        with suppress(Exception):
+            for _ in range(3):
+                obstore.put(client, "first", b"first", use_multipart=False)
+            return True
+        return False
+
+    def _put(self, path: str) -> str:
+        """The status of an empty PUT."""
         self._server.check()
         done = subprocess.run(
             [
-                "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "--max-time", "5",
-                "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{ACCESS_KEY}:{SECRET_KEY}",
-                f"http://127.0.0.1:{self.port}/{BUCKET}",
+                "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "--max-time", "30",
+                "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{ACCESS_KEY}:{SECRET_KEY}", "--data-binary", "",
+                f"http://127.0.0.1:{self.port}/{path}",
             ],
             capture_output=True,
             text=True,
             check=False,
         )  # fmt: skip
-        return done.stdout in ("200", "409")
+        return done.stdout
 
 
 KINDS: dict[str, type[Postgresql] | type[Etcd] | type[S3]] = {"postgresql": Postgresql, "etcd": Etcd, "s3": S3}
-
-
-@functools.cache
-def _started(kind: str) -> Server:
-    server = KINDS[kind]()
-    atexit.register(server.stop)
-    return server
-
-
-def engine(kind: str) -> Server:
-    """The one server of this kind that all tests share. Skips the test where it cannot run, unless it must."""
-    if lacks := missing(kind):
-        if os.environ.get("PMAP_ENGINES") == "required":
-            pytest.fail(lacks)
-        pytest.skip(lacks)
-    return _started(kind)

@@ -1,0 +1,38 @@
+"""One server of each kind, for all tests of a run."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+
+import pytest
+
+from benchmarks.engine_servers import KINDS, S3, Etcd, Postgresql, missing
+
+AnyServer = Postgresql | Etcd | S3
+
+
+@functools.cache
+def _started(kind: str) -> AnyServer:
+    server = KINDS[kind]()
+    atexit.register(server.stop)
+    return server
+
+
+EVERY_ENGINE = os.environ.get("PMAP_ENGINES") == "all"
+"""Whether the long tests run on all of them (``make engines``), or on one, as in CI."""
+
+
+def need(kind: str) -> None:
+    """Skip the test where this engine cannot run, unless it must."""
+    if lacks := missing(kind):
+        if os.environ.get("PMAP_ENGINES") in ("required", "all"):
+            pytest.fail(lacks)
+        pytest.skip(lacks)
+
+
+def engine(kind: str) -> AnyServer:
+    """The one server of this kind that all tests share; see :func:`need`."""
+    need(kind)
+    return _started(kind)
