@@ -111,6 +111,11 @@ class Event:
         return f"[{', '.join(shown)}]"
 
 
+class _Forgotten(Exception):
+    """A power cut took back what a client had received (R-47). ``Trace.tla`` has none (``Honest.tla`` has): the trace
+    ends here."""
+
+
 @dataclass
 class _Known:
     """What of a client's state was recorded already."""
@@ -320,6 +325,8 @@ def recording() -> Iterator[Recorder]:
 
     def person_begin(person: Person, state: Any) -> None:
         owners[id(person.file)] = person
+        if person.file.saved not in (None, state.encode()):
+            raise _Forgotten
         begin(person, state)
 
     def wire_attestation(wire: Wire) -> bytes:
@@ -364,6 +371,8 @@ def record(seed: int, moves: int, *, tolerate: bool = False) -> Recorder:
             world = World(honest=honest, people=2 + seed % 2)
             for move in rng.choices(chosen, weights, k=moves):
                 move.make(world, *(rng.randrange(1 << 16) for _ in range(3)))
+        except _Forgotten:
+            pass
         except (AssertionError, KeyError, PmapError, Malformed, Unauthentic):
             if not tolerate:
                 raise
