@@ -53,6 +53,9 @@ attacks: setup ## run every attack and print a table: verdict expected, verdict 
 engines: setup ## run what concerns stores on shared engines: PostgreSQL, three etcd members, an S3 server
 	PMAP_ENGINES=all $(BIN)/pytest tests/engines tests/host_store/test_store_contract.py
 
+mutants: setup ## change freshness rules, commit log and decoders, an operator at a time: tests must notice (GROUPS="log mail")
+	PYTHONPATH=tests $(BIN)/python -m mutation $(GROUPS)
+
 STEPS ?= 1000000
 SOAK_FLAGS = --steps $(STEPS) $(if $(FIRST),--first $(FIRST)) $(if $(SEED),--seed $(SEED))
 
@@ -90,7 +93,7 @@ format: setup ## lay out the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-EXTRAS := host postgresql etcd s3 client attestation dstack sql fsspec fuse bench model dev
+EXTRAS := host postgresql etcd s3 client attestation dstack sql fsspec fuse bench model mutation dev
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-config --generate-hashes --allow-unsafe \
   --strip-extras --no-emit-options $(LOCK_FLAGS)
 

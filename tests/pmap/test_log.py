@@ -10,17 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmap.entries import MAP
+from pmap.entries import MAP, encode_totals
+from pmap.history import History
 from pmap.keyring import Keyring
 from pmap.log import Commit, CommitLog, LogSettings, class_and_budget
+from pmap.order import KeyOrder
 from pmap.replay import Replay
+from pmap.sweep import Sweep
+from wire.alarm import Verdict, verify_alarm
 from wire.checkpoint import verify_checkpoint
 from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, StoreError, UnsupportedVersion
-from wire.limits import LMDB_PAGE_HEADER_BYTES, MAX_RECORD_BYTES, MAX_TRANSACTION_BYTES, MIB
+from wire.limits import (
+    ENTRY_OVERHEAD_BYTES,
+    LMDB_PAGE_BYTES,
+    LMDB_PAGE_HEADER_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_TRANSACTION_BYTES,
+    MIB,
+)
 from wire.merkle import EMPTY_ROOT, Frontier
 from wire.record import HEADER_BYTES, RECORD_OVERHEAD_BYTES, SMALLEST_CLASS_BYTES, class_bytes, decode_header
 
 KEYRING = Keyring(bytes(range(16)), bytes(range(32)))
+ENTRY_BYTES = 118
+"""What each entry of some tests costs in a record."""
 
 
 class Window:
@@ -108,14 +121,74 @@ def test_replay_equals_the_live_map_over_long_random_schedules(seed):
 
 def test_the_whole_map_is_encrypted_again_within_one_cycle():
     log, window = CommitLog(KEYRING, os.urandom), Window()
-    window.store(write(log, *((b"%05d" % i, b"x" * 100) for i in range(2000))))
-    first, live_bytes = log.n, 2000 * 118
+    window.store(write(log, *((b"%05d" % i, b"x" * (ENTRY_BYTES - 6 - ENTRY_OVERHEAD_BYTES)) for i in range(2000))))
+    first = log.n
     commits = 0
     while log.tail <= first:
         window.store(log.commit())
         commits += 1
-    # Two thirds of each 4 KiB record sweep; the cycle in which the load happened is finished first.
-    assert commits <= 2 * (live_bytes / (SMALLEST_CLASS_BYTES * 2 / 3 - 200) + 2)
+    # Two thirds of what a 4 KiB record holds are the sweep's. The load itself swept all, so this is one cycle exactly.
+    entries_per_record = (SMALLEST_CLASS_BYTES - RECORD_OVERHEAD_BYTES) * 2 // 3 // ENTRY_BYTES
+    assert commits == -(-2000 // entries_per_record)
+
+
+@pytest.mark.parametrize("smallest", [SMALLEST_CLASS_BYTES, 4 * LMDB_PAGE_BYTES - LMDB_PAGE_HEADER_BYTES])
+def test_a_records_length_follows_from_all_that_is_in_it_beside_the_sweep(smallest):
+    log, window = CommitLog(KEYRING, os.urandom, settings=LogSettings(smallest_class=smallest)), Window()
+    # Many small entries, so that the sweep takes all of its own share in every record.
+    window.store(write(log, *((b"%05d" % i, b"") for i in range(5000))))
+    seen = set()
+    for length in [0, *range(smallest // 3 - 300, smallest // 3, 2), smallest, 3 * smallest]:
+        frontier = log.history.frontier.encode()
+        commit = write(log, (b"key", bytes(length)))
+        content = 24 + len(frontier) + len(encode_totals(log.entries.counted)) + 4 + length + ENTRY_OVERHEAD_BYTES
+        assert len(commit.record) == class_and_budget(content, smallest)[0]
+        window.store(commit)
+        seen.add(len(commit.record))
+    assert len(seen) >= 3
+    assert window.replay().entries.live == log.entries.live
+
+
+def test_a_change_behind_the_cursor_is_kept_wherever_in_the_cycle_the_last_record_is():
+    """A replay that knows the last record leaves out what the sweep repeats, and nothing else."""
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    window.store(write(log, *((b"%04d" % i, b"x" * 500) for i in range(20))))
+    starts = 0
+    for i in range(30):
+        changes = [(b"%04d" % key, b"%d" % i * 500) for key in (0, i % 20)]
+        before = log.tail
+        window.store(write(log, *changes, (b"%04d" % (i % 7 + 20), None if i % 2 else b"y")))
+        starts += log.tail != before
+        for ahead in (True, False):
+            again = window.replay(ahead=ahead)
+            assert again.entries.live == log.entries.live
+            assert list(again.entries.order) == sorted(log.entries.live)
+    assert starts > 5
+
+
+def test_the_order_of_the_keys_is_whole_wherever_the_last_record_stops(monkeypatch):
+    """One key to a step and few to a chunk: the stop meets every place of the chunks of the cycle before."""
+    monkeypatch.setattr("pmap.replay.CHUNK_KEYS", 4)
+    monkeypatch.setattr("pmap.replay._MANY", 1)  # never sorted anew
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    window.store(write(log, *((b"%04d" % i, b"x" * 1500) for i in range(40))))
+    for i in range(100):
+        window.store(write(log, (b"%04d" % (i % 40), b"%d" % i * 700)) if i % 3 else log.commit())
+        again = window.replay()
+        assert list(again.entries.order) == sorted(log.entries.live)
+        assert again.entries.live == log.entries.live
+
+
+def test_a_full_sweep_of_more_than_a_record_holds_takes_as_much_of_the_map_as_does(monkeypatch):
+    live = {b"%03d" % i: b"x" * i for i in range(50)}
+    order = KeyOrder(sorted(live))
+    cost = sum(len(key) + len(value) + ENTRY_OVERHEAD_BYTES for key, value in live.items())
+    whole = [part for key in sorted(live) for part in (key, live[key])]
+    monkeypatch.setattr("pmap.sweep.MAX_FULL_SWEEP_BYTES", cost)
+    assert Sweep().take(live, order, None) == (whole, cost, True)
+    monkeypatch.setattr("pmap.sweep.MAX_FULL_SWEEP_BYTES", cost - 1)
+    last = 3 + 49 + ENTRY_OVERHEAD_BYTES
+    assert Sweep().take(live, order, None) == (whole[:-2], cost - last, False)
 
 
 def test_the_class_holds_what_was_written_and_the_whole_budget_of_the_sweep():
@@ -178,6 +251,50 @@ def test_checkpoints_are_signed_over_the_whole_history():
         frontier.append(commit.leaf)
         assert (log.checkpoint.size, log.checkpoint.root) == (commit.n, commit.root) == (i + 1, frontier.root())
         verify_checkpoint(log.checkpoint, log.public_key)
+
+
+def test_an_alarm_says_where_this_epochs_history_stands():
+    log = CommitLog(KEYRING, os.urandom)
+    write(log, (b"k", b"v"))
+    contradiction = log.sign(9, bytes(32))
+    alarm = log.sign_alarm(Verdict.ROLLBACK, contradiction)
+    assert alarm.verdict is Verdict.ROLLBACK
+    assert (alarm.enclave, alarm.client, alarm.epoch) == (log.checkpoint, contradiction, log.epoch)
+    verify_alarm(alarm, log.public_key)
+
+
+def test_after_a_restart_the_roots_of_the_whole_window_are_known_and_none_before_it():
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    for i in range(120):
+        window.store(write(log, (b"%03d" % (i % 60), b"x" * 150)))
+    first = min(window.records)
+    assert first > 2
+    roots = {size: log.history.root_at(size) for size in range(log.n + 1)}
+    again = window.replay().history
+    assert again.recent_root(first) is None and again.recent_root(log.n) == roots[log.n]
+    assert [again.root_at(size) for size in (first - 2, log.n + 1)] == [None, None]
+    assert again.root_at(0) == EMPTY_ROOT
+    sizes = {first - 1, first + 3, log.n}
+    assert again.roots_at(sizes) == {size: roots[size] for size in sizes}
+    for size in range(first - 1, log.n + 1):
+        assert again.root_at(size) == roots[size]
+    assert again.recent_root(first) == roots[first], "hashed once, and kept"
+
+
+def test_the_newest_roots_are_remembered_and_the_windows_own_even_longer(monkeypatch):
+    monkeypatch.setattr("pmap.history.RECENT_ROOTS", 8)
+    leaves = [bytes([i]) * 32 for i in range(30)]
+    frontier, roots = Frontier(), [EMPTY_ROOT]
+    for leaf in leaves:
+        frontier.append(leaf)
+        roots.append(frontier.root())
+    history_ = History(Frontier(), leaves[:5])
+    assert (history_.n, history_.root, history_.previous) == (5, roots[5], leaves[4])
+    for leaf in leaves[5:]:
+        history_.append(leaf)
+        assert (history_.previous, history_.root) == (leaf, roots[history_.n])
+    assert [history_.root_at(size) for size in range(6, 31)] == [None] * 17 + roots[23:]
+    assert [history_.root_at(size) for size in range(6)] == roots[:6]
 
 
 def test_no_key_and_nonce_come_twice_over_restarts_rollbacks_and_clones():

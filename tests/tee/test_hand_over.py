@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from shared_engines import engine
 from tee_machines import Server, machine, pmap
 
 from client.kv import KeyValueClient
@@ -81,6 +83,32 @@ def test_a_store_moves_to_new_code_on_another_machine_and_its_clients_go_on(
     new = start(*SERVE_NEW, "--rotate-key")
     with client_of(new, state) as alice:
         assert alice["balance"] == b"80"
+
+
+def test_a_store_that_both_hosts_reach_stays_where_it_is(folder: Path, start: Callable[..., Server]) -> None:
+    shared = engine("etcd").url(folder.name)
+    old = start("old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--hand-over", "127.0.0.1:0")
+    url, state = hand_over_url(old), folder / "alice.state"
+    with client_of(old, state) as alice:
+        alice["balance"] = b"100"
+    said = pmap(folder, "take-over", "new_bank:Bank", "--from", url, "--store", shared, *ON_NEW_MACHINE)
+    assert "was taken over at commit" in said
+    assert old.wait() == 0 and "handed over" in old.log.read_text()
+    new = start("new_bank:Bank", "--store", shared, *ON_NEW_MACHINE)
+    with client_of(new, state) as alice:
+        assert alice["balance"] == b"100"
+    new.stop()
+    said = pmap(folder, "serve", "old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--listen", "127.0.0.1:0", code=1)
+    assert "wrong key" in said
+
+
+def test_an_impossible_length_is_refused_and_disturbs_no_hand_over(folder: Path, start: Callable[..., Server]) -> None:
+    old = start(*SERVE_OLD, "--hand-over", "127.0.0.1:0")
+    port = int(hand_over_url(old).rpartition(":")[2])
+    for length in ("9" * 5000, "-1", "", "0x10"):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(f"POST /request HTTP/1.0\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert connection.recv(4096).split()[1] == b"413"
 
 
 def test_a_store_that_is_not_in_the_state_of_the_hand_over_is_refused_and_the_old_one_may_go_on(

@@ -26,6 +26,7 @@ from wire.errors import (
     CorruptedStore,
     HostUnavailable,
     InvalidInput,
+    LimitExceeded,
     Malformed,
     MapFull,
     PmapError,
@@ -33,7 +34,16 @@ from wire.errors import (
     WrongKey,
 )
 from wire.frames import HEADER_BYTES, encode_frame, read_command, read_effect
-from wire.limits import MAX_BATCH_MAILS, MAX_KEYRING_BYTES, MAX_PROOF_HASHES
+from wire.limits import (
+    MAX_ATTESTATION_BYTES,
+    MAX_BATCH_MAILS,
+    MAX_ENDORSEMENTS_BYTES,
+    MAX_HANDOVER_BYTES,
+    MAX_KEYRING_BYTES,
+    MAX_PROOF_HASHES,
+    MAX_REFUSAL_TEXT_CHARACTERS,
+    MAX_TREE_SIZE,
+)
 from wire.messages import (
     REFUSALS,
     Attest,
@@ -182,6 +192,91 @@ def test_a_length_over_the_kinds_bound_is_refused_before_anything_of_it_is_read(
     assert asked == [HEADER_BYTES]
 
 
+def test_a_length_of_exactly_the_kinds_bound_is_read() -> None:
+    asked: list[int] = []
+
+    def read(length: int) -> bytes:
+        asked.append(length)
+        return struct.pack(">IB", 16, 6) if length == HEADER_BYTES else b""
+
+    with pytest.raises(Malformed, match=r"ends inside a frame$"):
+        read_command(read)
+    assert asked == [HEADER_BYTES, 16]
+
+
+def test_a_frame_over_the_bound_is_not_even_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.frames.MAX_FRAME_BYTES", 100)
+    records = Records([bytes(46), bytes(46)])
+    assert read_command(reader(frame(records))) == records
+    with pytest.raises(LimitExceeded, match="101 bytes; at most 100"):
+        encode_frame(Records([bytes(46), bytes(47)]))
+
+
+LARGEST: list[Command | Effect] = [
+    Deliver([Incoming(IncomingKind.MAIL, b"")] * MAX_BATCH_MAILS),
+    Learn(MAX_TREE_SIZE, HASH, 0, []),
+    Learn(0, HASH, MAX_TREE_SIZE, [HASH] * MAX_PROOF_HASHES),
+    Start(bytes(MAX_KEYRING_BYTES), True),
+    HandOver(bytes(MAX_HANDOVER_BYTES), bytes(MAX_ENDORSEMENTS_BYTES)),
+    TakeOver(bytes(MAX_HANDOVER_BYTES), bytes(MAX_ENDORSEMENTS_BYTES)),
+    Receive(bytes(MAX_HANDOVER_BYTES)),
+    Ready(bytes(MAX_ATTESTATION_BYTES), MAX_TREE_SIZE, bytes(MAX_KEYRING_BYTES), None),
+    Attested(bytes(MAX_ATTESTATION_BYTES)),
+    Invited(bytes(MAX_HANDOVER_BYTES)),
+    HandedOver(bytes(MAX_HANDOVER_BYTES)),
+    Requested(bytes(MAX_HANDOVER_BYTES)),
+    Received(bytes(MAX_KEYRING_BYTES)),
+    Delivered(
+        True,
+        Delivery(
+            MAX_TREE_SIZE,
+            StoredCommit(MAX_TREE_SIZE, b"", HASH, MAX_TREE_SIZE),
+            [OutboxMessage(2**32 - 1, bytes(16), b"")],
+            [(MAX_TREE_SIZE, 2**32 - 1), (0, 0)],
+            [Answer(MAX_BATCH_MAILS - 1, AnswerKind.BOXED, MAX_TREE_SIZE, 2**32 - 1)],
+            [ProofWanted(MAX_TREE_SIZE, MAX_TREE_SIZE), ProofWanted(0, 0)],
+        ),
+    ),
+    Delivered(False, Delivery(0, StoredCommit(1, b"", HASH, 1), [], [], [], [])),
+]
+
+
+@pytest.mark.parametrize("message", LARGEST, ids=lambda message: type(message).__name__)
+def test_a_message_that_is_as_large_as_it_may_be_arrives(message: Command | Effect) -> None:
+    read_message = read_command if isinstance(message, Command) else read_effect
+    assert read_message(reader(frame(message))) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HandOver(bytes(MAX_HANDOVER_BYTES + 1), b""),
+        HandOver(b"", bytes(MAX_ENDORSEMENTS_BYTES + 1)),
+        TakeOver(bytes(MAX_HANDOVER_BYTES + 1), b""),
+        TakeOver(b"", bytes(MAX_ENDORSEMENTS_BYTES + 1)),
+        Receive(bytes(MAX_HANDOVER_BYTES + 1)),
+        Attested(bytes(MAX_ATTESTATION_BYTES + 1)),
+        Invited(bytes(MAX_HANDOVER_BYTES + 1)),
+        HandedOver(bytes(MAX_HANDOVER_BYTES + 1)),
+        Requested(bytes(MAX_HANDOVER_BYTES + 1)),
+        Received(bytes(MAX_KEYRING_BYTES + 1)),
+        Ready(bytes(MAX_ATTESTATION_BYTES + 1), 0, None, None),
+        Ready(b"", MAX_TREE_SIZE + 1, None, None),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_that_is_one_larger_is_refused(message: Command | Effect) -> None:
+    read_message = read_command if isinstance(message, Command) else read_effect
+    with pytest.raises(Malformed, match=r"too long|at most|out of range"):
+        read_message(reader(frame(message)))
+
+
+def test_the_text_of_a_refusal_is_cut_off_at_its_bound() -> None:
+    name, text = "WrongKey", "x" * (MAX_REFUSAL_TEXT_CHARACTERS + 1)
+    for kind in (Refused, Declined):
+        assert read_effect(reader(frame(kind(name, text)))) == kind(name, text[:-1])
+
+
 BAD_COMMANDS = {
     "start without a field": raw_frame(1),
     "start with a text": raw_frame(1, "keyring"),
@@ -197,6 +292,15 @@ BAD_COMMANDS = {
     "proof of short hashes": raw_frame(5, 1, HASH, 2, [HASH[:31]]),
     "proof of text": raw_frame(5, 1, HASH, 2, ["x" * 32]),
     "proof that is too long": raw_frame(5, 1, HASH, 2, [HASH] * (MAX_PROOF_HASHES + 1)),
+    "root that is too short": raw_frame(5, 1, HASH[:31], 2, []),
+    "proof with one text": raw_frame(5, 1, HASH, 2, [HASH, "x" * 32]),
+    "negative second size": raw_frame(5, 1, HASH, -1, []),
+    "second size over the largest tree": raw_frame(5, 1, HASH, 1 << 63, []),
+    "one item of two with text": raw_frame(4, [[0, b""], [0, "mail"]]),
+    "one item of two without data": raw_frame(4, [[0, b""], [0]]),
+    "an item that is no array": raw_frame(4, [[0, b""], b"ab"]),
+    "attest with a field": raw_frame(7, None),
+    "invite with a field": raw_frame(8, None),
     "negative size": raw_frame(5, -1, HASH, 2, []),
     "size over the largest tree": raw_frame(5, 1 << 63, HASH, 2, []),
     "stop with a field": raw_frame(6, None),
@@ -239,6 +343,16 @@ BAD_EFFECTS = {
     "answer beyond every batch": delivered(answers=[[MAX_BATCH_MAILS, 0, 0, 0, None]]),
     "answer in text": delivered(answers=[[0, 0, 0, 0, "text"]]),
     "truth as an answer": delivered(answers=[[0, True, 0, 0, None]]),
+    "answer of a number beyond every tree": delivered(answers=[[0, 0, MAX_TREE_SIZE + 1, 0, None]]),
+    "answer in no slot": delivered(answers=[[0, 0, 0, 2**32, None]]),
+    "one answer of two in text": delivered(answers=[[0, 0, 0, 0, b""], [0, 0, 0, 0, "text"]]),
+    "message in no slot": delivered(outbox=[[2**32, bytes(16), b""]]),
+    "one message of two to nobody": delivered(outbox=[[0, bytes(16), b""], [0, bytes(15), b""]]),
+    "drop beyond every tree": delivered(drops=[[MAX_TREE_SIZE + 1, 0]]),
+    "drop in no slot": delivered(drops=[[0, 2**32]]),
+    "commit beyond every tree": delivered(commit=[MAX_TREE_SIZE + 1, b"", HASH, 1]),
+    "number beyond every tree": delivered(number=MAX_TREE_SIZE + 1),
+    "proof beyond every tree": delivered(proofs=[[0, MAX_TREE_SIZE + 1]]),
     "proof for nobody": delivered(proofs=[[-1, 1]]),
     "number as a reason": raw_frame(19, 1),
     "refusal of an unknown class": raw_frame(20, "SystemExit", "0"),
