@@ -6,6 +6,7 @@ from the URL's options, ``AWS_*`` variables, web identity, or the machine's role
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,8 @@ class S3Engine:
                 retry_config={"max_retries": 0, "retry_timeout": wait},  # we are the ones who try again
             )
         except (BaseError, ValueError, TypeError) as error:
-            raise InvalidInput(f"these options of s3:// make no sense: {_one_line(error)}") from error
+            said = re.sub('"[^"]*"', "a value", _one_line(error))  # which may be a key that stands at the wrong option
+            raise InvalidInput(f"these options of s3:// make no sense: {said}") from None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="s3-reader")
         self._closed = threading.Event()
 
