@@ -25,7 +25,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from host_store.stores.engine import ATTEMPT_PART, EngineDown
-from wire.errors import InvalidInput, StoreUnavailable
+from wire.errors import CorruptedStore, InvalidInput, StoreUnavailable
 
 PART_BYTES: Final = 4 << 20
 READERS: Final = 16
@@ -83,9 +83,15 @@ class S3Engine:
     def get(self, name: str, seconds: float) -> bytes | None:
         """A GET."""
         try:
-            return self._call(lambda: bytes(obstore.get(self._store, self._key(name)).bytes()))
+            return self._call(lambda: self._read(name))
         except FileNotFoundError:
             return None
+
+    def _read(self, name: str) -> bytes:
+        found = obstore.get(self._store, self._key(name))
+        if found.meta["size"] > PART_BYTES:  # said before any of it is read
+            raise CorruptedStore(f"the object {name} in {self.where} is longer than any that was written there")
+        return bytes(found.bytes())
 
     def get_all(self, names: Sequence[str], seconds: float) -> list[bytes | None]:
         """So many GETs, several at once."""
