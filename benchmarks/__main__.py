@@ -23,7 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
         " LevelDB and whole-map sealing. Without options: everything (about 20 minutes), then the plots and tables"
         " of docs/performance.md.",
     )
-    parser.add_argument("--quick", action="store_true", help="the figures with a bound only, in about a minute")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="the figures with a bound only, without those of shards and shared engines, in less than a minute",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", choices=list(PROMISES), help=f"these figures only: {', '.join(PROMISES)}"

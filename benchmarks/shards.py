@@ -113,7 +113,7 @@ def found_cluster(urls: list[str]) -> str:
 
 def _batches(kv: ShardedKeyValueClient, batches: itertools.cycle[list[Operation]], seconds: float) -> int:
     until, puts = time.perf_counter() + seconds, 0
-    while time.perf_counter() < until:
+    while puts == 0 or time.perf_counter() < until:
         puts += len(kv.execute(next(batches)))
     return puts
 
@@ -124,10 +124,10 @@ async def _mails(kv: AsyncShardedKeyValueClient, seconds: float) -> int:
     async def work(number: int) -> int:
         own, value, puts = kv.on_topic(f"task-{number}"), values(), 0
         for key in itertools.cycle(keys[number::CLIENTS]):
-            if time.perf_counter() >= until:
-                break
             await own.put(key, value())
             puts += 1
+            if time.perf_counter() >= until:
+                break
         return puts
 
     return sum(await asyncio.gather(*(work(number) for number in range(CLIENTS))))

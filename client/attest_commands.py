@@ -161,12 +161,16 @@ def _read_evidence(path: Path, kind: str | None) -> tuple[str, bytes, bytes | No
 
 
 def _certificates(path: Path) -> list[Certificate]:
-    return parse_certificates(_read(path, MAX_EVIDENCE_BYTES))
+    data = _read(path, MAX_EVIDENCE_BYTES)
+    try:
+        return parse_certificates(data)
+    except EvidenceMalformed as error:
+        raise InvalidInput(f"{path} holds no certificate in PEM or DER ({error})") from error
 
 
 def _report_data(text: str) -> bytes:
     if _REPORT_DATA_DIGITS.fullmatch(text) is None:
-        raise InvalidInput("--report-data takes hexadecimal digits")
+        raise InvalidInput("--report-data takes pairs of hexadecimal digits: 128 for 64 bytes")
     return bytes.fromhex(text)
 
 

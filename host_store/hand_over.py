@@ -38,6 +38,7 @@ from wire.messages import Declined
 MAX_MESSAGE_BYTES: Final = MAX_HANDOVER_BYTES + MAX_ENDORSEMENTS_BYTES + 64
 """A message with endorsements beside it."""
 _SOCKET_SECONDS: Final = 60.0
+_LENGTH_DIGITS: Final = 9
 
 
 class HandOverServer:
@@ -147,7 +148,8 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         desk = self.server.desk
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal()) or int(length) > MAX_MESSAGE_BYTES:
+        digits = length.isascii() and length.isdecimal() and len(length) <= _LENGTH_DIGITS
+        if not digits or int(length) > MAX_MESSAGE_BYTES:
             self.send_error(413)
             return
         untrusted = self.rfile.read(int(length))

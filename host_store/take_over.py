@@ -78,8 +78,16 @@ def take_over(
         finally:
             successor.close()
         store.replace_keyring(keyring if ready.keyring is None else ready.keyring)
-    old.post("/done", b"")
-    return Taken(Attestation.decode(ready.attestation).store_id, ready.n)
+    taken = Taken(Attestation.decode(ready.attestation).store_id, ready.n)
+    try:
+        old.post("/done", b"")
+    except PmapError as error:
+        error.add_note(
+            f"The store {taken.store_id.hex()} was taken over at commit {taken.n} all the same, into"
+            f" {store_url.shown}: serve it there. Only the old host may not know, so never serve its copy again."
+        )
+        raise
+    return taken
 
 
 def _fetch_store(old: _OldHost, folder: Path, progress: Progress) -> None:
@@ -183,6 +191,6 @@ def _declined(status: int, untrusted: bytes) -> PmapError:
             error = Declined(name, text).error()
             error.add_note("This is what the old host's side says.")
             return error
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     return Malformed("what answers there is no host that hands a store over")

@@ -205,11 +205,11 @@ Fenced(c, t, x) ==
      /\ Acceptable(c, t, x)
      /\ Settle(c, t, x, "fenced")
 
-\* FENCED or RECOVERED, told with the evidence of the mail's own reply (R-26). A mutant's fence may make no commit.
-Told(c, t) ==
+\* FENCED or RECOVERED, told with the evidence of the mail's own reply (R-26), by the asked enclave when it stood on h.
+\* A mutant's fence may make no commit.
+ToldAt(c, t, h) ==
   LET asked == clients[c].streams[t].asked
       r == RequestOf("recover", c, t, asked)
-      h == heads[asked.e]
       stream == tree[h].table[c].streams[t]
       ruling == Ruling(h, asked.e, r)
       x == IF ruling = "fence" \/ Weak("told with the reply's evidence") THEN h ELSE stream.issued
@@ -219,6 +219,10 @@ Told(c, t) ==
      /\ Released(stream.issued)
      /\ Acceptable(c, t, x)
      /\ Settle(c, t, x, IF ruling = "fence" \/ stream.fenced THEN "fenced" ELSE "executed")
+
+Told(c, t) ==
+  LET asked == clients[c].streams[t].asked
+  IN asked.m # 0 /\ ToldAt(c, t, heads[asked.e])
 
 -----------------------------------------------------------------------------
 (* The client: a mail that the enclave sends on its own (R-53) carries the checkpoint of the commit that sends it. Any

@@ -35,6 +35,11 @@ Agrees(ev) ==
   /\ ev.t # "" => /\ clients'[ev.c].streams[ev.t].next = ev.next
                   /\ clients'[ev.c].streams[ev.t].evidence = ev.evidence
 
+\* The client's other operations may have gone on since the enclave answered, and the enclave with them.
+ToldBefore(c, t) ==
+  LET asked == clients[c].streams[t].asked
+  IN asked.m # 0 /\ \E h \in Path(heads[asked.e]) : ToldAt(c, t, h)
+
 Step(ev) ==
   CASE ev.do = "start" -> ev.e = Len(heads) + 1 /\ ev.x \in Nodes /\ Start(ev.x)
     [] ev.do = "call" -> Call(ev.at) /\ ev.x = Len(tree')
@@ -43,7 +48,7 @@ Step(ev) ==
     [] ev.do = "ask" -> Ask(ev.c, ev.t) /\ RequestIn(ev) = RequestOf("recover", ev.c, ev.t, clients'[ev.c].streams[ev.t].asked)
     [] ev.do = "handle" -> Handled(ev)
     [] ev.do = "welcome" -> Welcomed(ev.c, ev.x) /\ Agrees(ev)
-    [] ev.do = "settle" -> (Accept(ev.c, ev.t, ev.x) \/ Fenced(ev.c, ev.t, ev.x) \/ Told(ev.c, ev.t)) /\ Agrees(ev)
+    [] ev.do = "settle" -> (Accept(ev.c, ev.t, ev.x) \/ Fenced(ev.c, ev.t, ev.x) \/ ToldBefore(ev.c, ev.t)) /\ Agrees(ev)
     [] ev.do = "drop" -> Drop(ev.c, ev.t)
     [] ev.do = "compare" -> Compare(ev.c, ev.x) /\ Agrees(ev)
     [] ev.do = "inbox" -> TakeInboxMail(ev.c, ev.x) /\ Agrees(ev)

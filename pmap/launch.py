@@ -107,7 +107,10 @@ class Launcher:
         elif not self._settings.persistent:
             key = self._randomness(KEY_BYTES)
         else:
-            raise InvalidInput(f"{self._enclave.__name__} keeps state: the simulated TEE needs a key file to seal it")
+            raise InvalidInput(
+                f"{self._enclave.__name__} keeps state: the simulated TEE needs a key file"
+                " to seal it (--simulated-key FILE)"
+            )
         code = measure(self._enclave, self._settings.measured())
         name = self._choice.simulated_signer
         signer = DEFAULT_SIGNER if name is None else named_signer(name)

@@ -16,6 +16,7 @@ from wire.limits import MAX_EVIDENCE_BYTES
 
 _ENTRY: Final = "pmap"
 _MAX_NUMBER_BYTES: Final = 32
+_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,17 @@ class TsmReports:
     def report(self, provider: str, report_data: bytes) -> TsmReport:
         """Ask for a report over 64 bytes.
 
-        Raises :class:`TeeUnavailable`: refused, of another provider than the one asked for, or disturbed by another
-        process that asked at the same time.
+        A report that another process disturbed, by asking at the same time, is asked for again.
+
+        Raises :class:`TeeUnavailable`: refused, of another provider than the one asked for, or disturbed each time.
         """
+        for _ in range(_ATTEMPTS):
+            report = self._undisturbed(provider, report_data)
+            if report is not None:
+                return report
+        raise TeeUnavailable(f"other processes asked for reports at the same time, {_ATTEMPTS} times in a row")
+
+    def _undisturbed(self, provider: str, report_data: bytes) -> TsmReport | None:
         try:
             # Kept for the next time: the kernel makes the files in it, and removes them only with it.
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -59,7 +68,7 @@ class TsmReports:
         aux = self._folder / "auxblob"
         auxblob = read_file(aux, MAX_EVIDENCE_BYTES) if aux.exists() else b""
         if self._text("generation") != generation:
-            raise TeeUnavailable("another process asked for a report at the same time")
+            return None
         return TsmReport(found, outblob, auxblob)
 
     def _text(self, name: str) -> str:

@@ -34,7 +34,10 @@ class GramineSgx:
         """Raises :class:`TeeUnavailable` where there is no Gramine with DCAP attestation."""
         self._folder = root / "dev" / "attestation"
         if not self._folder.is_dir():
-            raise TeeUnavailable(f"there is no {self._folder}: this process does not run under Gramine")
+            raise TeeUnavailable(
+                f"there is no {self._folder}: this process does not run under Gramine. To serve an enclave that does,"
+                " name the program that starts it: --enclave-command 'gramine-sgx ...'"
+            )
         kind = read_file(self._folder / "attestation_type", _MAX_TYPE_BYTES).strip(b"\0\n ").decode("ascii", "replace")
         if kind != "dcap":
             raise TeeUnavailable(f'Gramine attests by {kind!r}: set sgx.remote_attestation = "dcap" in the manifest')

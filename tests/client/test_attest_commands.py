@@ -160,7 +160,7 @@ def test_certificates_are_taken_as_people_keep_them(tmp_path: Path) -> None:
     arguments = [CERTIFICATES[0], str(tmp_path / "ark.pem"), *CERTIFICATES[2:], "--at", str(SNP.at)]
     assert "AMD ARK-Milan" in run("verify", str(FOLDER / "snp_report_milan.hex"), *arguments).output
     (tmp_path / "ark.pem").write_bytes(pem.replace(b"A", b"*"))
-    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *arguments) is EvidenceMalformed
+    assert refusal("verify", str(FOLDER / "snp_report_milan.hex"), *arguments) is InvalidInput
 
 
 def test_a_root_that_only_the_verifier_trusts_is_shown_as_such(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Traces of the real code: what enclaves and clients of a fuzzed world do, as steps of the model.
 
 The world is that of :mod:`fuzz.world`: real enclave cores, real clients, a host that restarts, rolls back, clones,
-replays, loses and answers with old messages. Nothing in the code is changed to be recorded: requests are decrypted with
-the keys that the test has, and what a client did is read off its state at every write of its state file.
+replays, loses and answers with old messages. Nothing in the code is changed to be recorded: hellos and RECOVERs are
+seen as they are sealed, and what else a client did is read off its state at every write of its state file.
 ``model/Trace.tla`` replays the events; one event is one step of the model.
 """
 
@@ -18,6 +18,7 @@ from unittest.mock import patch
 from fuzz.moves import HONEST, MALICIOUS
 from fuzz.world import MemoryFile, Person, Wire, World
 
+from client import handshake, recovery
 from pmap.core import EnclaveCore
 from wire.boundary import AnswerKind, Delivery, Incoming, Rejection
 from wire.checkpoint import Checkpoint, decode_evidence
@@ -32,25 +33,14 @@ from wire.errors import (
     ReplayRefused,
     RollbackDetected,
 )
-from wire.mail import (
-    EnvelopeKind,
-    Outcome,
-    Request,
-    RequestKind,
-    envelope_kind,
-    epoch_of_hello,
-    open_hello,
-    open_reply,
-    open_request,
-    request_id,
-    session_of,
-)
+from wire.mail import Hello, Outcome, Request, RequestKind, open_reply, request_id, session_of
 from wire.record import STORE_ID_BYTES
 from wire.refusal import decode_refusal
 
 TRACED = {
     *(
         "send",
+        "send at once",
         "heartbeat",
         "poll",
         "settle",
@@ -61,10 +51,21 @@ TRACED = {
         "crash",
         "restart",
     ),
-    *("call", "rotate key", "roll back", "clone", "forget alarm", "lead", "lose outbox", "replay", "old answer"),
+    *(
+        "call",
+        "rotate key",
+        "roll back",
+        "clone",
+        "race",
+        "forget alarm",
+        "lead",
+        "lose outbox",
+        "replay",
+        "old answer",
+    ),
 }
 """Moves of which each step is seen. Not among them: what the model does not have (an invite's evidence, a copy of a
-client's old state, group commits), and operations of one client that run at once."""
+client's old state, group commits)."""
 _REFUSALS = {
     ClientStale: "stale",
     GapRefused: "gap",
@@ -134,6 +135,8 @@ class Recorder:
         self._requests: dict[bytes, Event] = {}
         self._secrets: dict[bytes, bytes] = {}
         self._numbers: dict[bytes, int] = {}
+        self._session_epochs: dict[bytes, int] = {}
+        self._owners: dict[bytes, Person] = {}
         self._known: dict[int, _Known] = {}
 
     # --- names -------------------------------------------------------------------------------------------
@@ -195,9 +198,6 @@ class Recorder:
 
     def _ruling(self, core: EnclaveCore, envelope: bytes, message: bytes, *, committed: bool) -> str:
         store_id = core.attestation.store_id
-        if envelope_kind(envelope) is EnvelopeKind.HELLO:
-            hello = open_hello(envelope, core._greeter._mail_key, store_id)
-            self._secrets[session_of(envelope)] = hello.secret
         reply = open_reply(message, self._secrets[session_of(envelope)], store_id)
         if reply.outcome is not Outcome.REFUSED:
             return _COMMITS[reply.outcome] if committed else "tell"
@@ -243,24 +243,28 @@ class Recorder:
         self.sync(person)
         self._known[self._client(person)].comparing = True
 
-    def leaves(self, person: Person, envelope: bytes) -> None:
-        """A client hands an envelope to its host."""
+    def greets(self, person: Person, hello: Hello, epoch: bytes, session: bytes, envelope: bytes) -> None:
+        """A client has sealed a hello. Others of its operations can go on before it leaves."""
         self.sync(person)
-        if envelope in self._requests:
-            return
-        state = person.state
-        if envelope_kind(envelope) is EnvelopeKind.HELLO:
-            number, client = state.hello_number, self._client(person)
-            self._numbers[session_of(envelope)] = number
-            epoch = self._epochs[epoch_of_hello(envelope)]
-            request = Event("hello", client, kind="hello", s=number, e=epoch, hi=self._node(state.highest))
-            self._requests[envelope] = request
-            self.events.append(request)
-            return
-        assert state.session is not None
-        request = open_request(envelope, state.session.secret)
-        assert request.kind is RequestKind.RECOVER
-        self._sent(person, envelope, request, state.session.id)
+        self._owners[session] = person
+        self._numbers[session], self._session_epochs[session] = hello.number + 1, self._epochs[epoch]
+        self._secrets[session] = hello.secret
+        request = Event(
+            "hello",
+            self._client(person),
+            kind="hello",
+            s=self._numbers[session],
+            e=self._session_epochs[session],
+            hi=self._node(hello.highest),
+        )
+        self._requests[envelope] = request
+        self.events.append(request)
+
+    def asks(self, request: Request, session: bytes, envelope: bytes) -> None:
+        """A client has sealed a RECOVER."""
+        person = self._owners[session]
+        self.sync(person)
+        self._sent(person, envelope, request, session)
 
     def _sent(self, person: Person, envelope: bytes, request: Request, session: bytes) -> None:
         client, recover = self._client(person), request.kind is RequestKind.RECOVER
@@ -270,7 +274,7 @@ class Recorder:
             request.topic,
             "recover" if recover else "mail",
             self._numbers[session],
-            self._session_epoch(session),
+            self._session_epochs[session],
             request.sequence,
             self._mail(client, envelope, request),
             self._shown(request.evidence),
@@ -278,9 +282,6 @@ class Recorder:
         )
         self._requests[envelope] = sealed
         self.events.append(sealed)
-
-    def _session_epoch(self, session: bytes) -> int:
-        return next(event.e for envelope, event in self._requests.items() if session_of_hello(envelope) == session)
 
     def _did(self, what: str, person: Person, topic: str = "", x: int = 0) -> None:
         state = person.state
@@ -299,17 +300,13 @@ class Recorder:
         )
 
 
-def session_of_hello(envelope: bytes) -> bytes | None:
-    """The session that an envelope opens, if it is a hello."""
-    return session_of(envelope) if envelope_kind(envelope) is EnvelopeKind.HELLO else None
-
-
 @contextmanager
 def recording() -> Iterator[Recorder]:
     """Record whatever worlds do in this block."""
     recorder, owners = Recorder(), dict[int, Person]()
     deliver, write, begin = EnclaveCore.deliver, MemoryFile.write, Person.begin
-    attestation, leave, consistency = Wire.attestation, Wire.deliver, Wire.consistency
+    attestation, consistency = Wire.attestation, Wire.consistency
+    greet, ask = handshake.seal_hello, recovery.seal_request
 
     def core_deliver(core: EnclaveCore, batch: Sequence[Incoming]) -> Iterator[Delivery]:
         recorder.epoch(core)
@@ -329,9 +326,16 @@ def recording() -> Iterator[Recorder]:
         recorder.epoch(wire.person.branch.core)
         return attestation(wire)
 
-    def wire_deliver(wire: Wire, envelope: bytes) -> bytes:
-        recorder.leaves(wire.person, envelope)
-        return leave(wire, envelope)
+    def seal_hello(hello: Hello, key: Any, mail_key: Any, store_id: bytes, epoch: bytes, session: bytes) -> bytes:
+        envelope = greet(hello, key, mail_key, store_id, epoch, session)
+        person = next(person for person in owners.values() if person.client.client_id == hello.client.hex())
+        recorder.greets(person, hello, epoch, session, envelope)
+        return envelope
+
+    def seal_request(request: Request, session: bytes, *how: Any) -> bytes:
+        envelope = ask(request, session, *how)
+        recorder.asks(request, session, envelope)
+        return envelope
 
     def wire_consistency(wire: Wire, size1: int, size2: int) -> list[bytes]:
         recorder.compares(wire.person)
@@ -342,7 +346,8 @@ def recording() -> Iterator[Recorder]:
         patch.object(MemoryFile, "write", file_write),
         patch.object(Person, "begin", person_begin),
         patch.object(Wire, "attestation", wire_attestation),
-        patch.object(Wire, "deliver", wire_deliver),
+        patch.object(handshake, "seal_hello", seal_hello),
+        patch.object(recovery, "seal_request", seal_request),
         patch.object(Wire, "consistency", wire_consistency),
     ):
         yield recorder

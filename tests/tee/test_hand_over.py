@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from shared_engines import engine
 from tee_machines import Server, machine, pmap
 
 from client.kv import KeyValueClient
+from host_store.enclave_process import EnclaveProcess, enclave_command
+from host_store.stores.url import StoreUrl
+from host_store.take_over import _OldHost, take_over
 from pmap.tee.simulated import named_signer
+from wire.errors import HostUnavailable
+from wire.tee.choice import TeeChoice
+from wire.tee.endorsements import NO_ENDORSEMENTS
 
 SIGNER = named_signer("the bank").hex()
 OLD = f"""
@@ -81,6 +89,64 @@ def test_a_store_moves_to_new_code_on_another_machine_and_its_clients_go_on(
     new = start(*SERVE_NEW, "--rotate-key")
     with client_of(new, state) as alice:
         assert alice["balance"] == b"80"
+
+
+def test_a_store_that_both_hosts_reach_stays_where_it_is(folder: Path, start: Callable[..., Server]) -> None:
+    shared = engine("etcd").url(folder.name)
+    old = start("old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--hand-over", "127.0.0.1:0")
+    url, state = hand_over_url(old), folder / "alice.state"
+    with client_of(old, state) as alice:
+        alice["balance"] = b"100"
+    said = pmap(folder, "take-over", "new_bank:Bank", "--from", url, "--store", shared, *ON_NEW_MACHINE)
+    assert "was taken over at commit" in said
+    assert old.wait() == 0 and "handed over" in old.log.read_text()
+    new = start("new_bank:Bank", "--store", shared, *ON_NEW_MACHINE)
+    with client_of(new, state) as alice:
+        assert alice["balance"] == b"100"
+    new.stop()
+    said = pmap(folder, "serve", "old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--listen", "127.0.0.1:0", code=1)
+    assert "wrong key" in said
+
+
+def test_a_store_whose_old_host_ends_too_early_is_taken_over_all_the_same(
+    folder: Path, start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = start(*SERVE_OLD, "--hand-over", "127.0.0.1:0")
+    state = folder / "alice.state"
+    with client_of(old, state) as alice:
+        alice["balance"] = b"100"
+    post = _OldHost.post
+
+    def end_before_done(host: _OldHost, path: str, body: bytes) -> bytes:
+        if path == "/done":
+            old.process.kill()
+            old.wait()
+        return post(host, path, body)
+
+    monkeypatch.setattr(_OldHost, "post", end_before_done)
+    machine = TeeChoice(simulated_key=folder / "new.key", simulated_signer="the bank")
+    command = enclave_command("new_bank:Bank", machine)
+    with pytest.raises(HostUnavailable) as caught:
+        take_over(
+            hand_over_url(old),
+            lambda: EnclaveProcess(command, lambda: None, import_from=folder),
+            StoreUrl.parse(str(folder / "new")),
+            NO_ENDORSEMENTS.encode(),
+            lambda more, length: None,
+        )
+    assert "was taken over" in caught.value.__notes__[0]
+    new = start(*SERVE_NEW)
+    with client_of(new, state) as alice:
+        assert alice["balance"] == b"100"
+
+
+def test_an_impossible_length_is_refused_and_disturbs_no_hand_over(folder: Path, start: Callable[..., Server]) -> None:
+    old = start(*SERVE_OLD, "--hand-over", "127.0.0.1:0")
+    port = int(hand_over_url(old).rpartition(":")[2])
+    for length in ("9" * 5000, "-1", "", "0x10"):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(f"POST /request HTTP/1.0\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert connection.recv(4096).split()[1] == b"413"
 
 
 def test_a_store_that_is_not_in_the_state_of_the_hand_over_is_refused_and_the_old_one_may_go_on(

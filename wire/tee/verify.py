@@ -118,7 +118,10 @@ def _quote(kind: str, untrusted: bytes) -> Quote:
 
 def _collateral(endorsements: Endorsements) -> str:
     if endorsements.collateral is None:
-        raise EvidenceMalformed("a quote is verified against Intel's collateral, which was not given")
+        raise EvidenceMalformed(
+            "a quote is verified against Intel's collateral, which was not given: it is collateral.json among the"
+            " endorsements, or the option --collateral"
+        )
     return endorsements.collateral
 
 
