@@ -129,7 +129,7 @@ class Router:
         outcomes: dict[bytes, Outcome] = {}
         left, delays = list(range(len(operations))), iter(self.delays)
         while left:
-            groups = self._groups(operations, left)
+            groups, asked = self._groups(operations, left), self.shards.version
             answers = yield [
                 self.ask(store, [operations[place] for place in places]) for store, places in groups.items()
             ]
@@ -142,7 +142,7 @@ class Router:
                     delay = next(delays, None)
                     if delay is not None:
                         try:
-                            yield from self.catch_up(store, outcome, delay)
+                            yield from self.catch_up(store, outcome, asked, delay)
                         except PmapError as error:
                             outcome = error
                         else:
@@ -211,16 +211,23 @@ class Router:
             return SwapFailed(outcome.position - 1, outcome.receipt)
         return outcome
 
-    def catch_up(self, store: bytes, refusal: WrongShard | ShardMapRefused, delay: float) -> Steps[None]:
+    def catch_up(self, store: bytes, refusal: WrongShard | ShardMapRefused, asked: int, delay: float) -> Steps[None]:
         """After a store has refused an operation: see to it that the next attempt may go better.
 
-        Raises the refusal of a store that cannot take the map, :class:`ShardMapForked`, and what :meth:`learn` raises.
+        ``asked``: the version of the map by which it was asked. Raises the refusal of a store that cannot take the map,
+        :class:`ShardMapForked`, and what :meth:`learn` raises.
         """
         version = self.shards.version
+        if version > asked:
+            return  # learned meanwhile, from another store or by another thread: the refusal is of an older question
         if refusal.version > version:
             status = yield from self.status(store)
             if status.signed is not None:
-                yield from self.learn(status.signed)
+                try:
+                    yield from self.learn(status.signed)
+                except StaleShardMap:
+                    if self.shards.version == version:
+                        raise  # else it was newer than ours when it was asked for
         elif isinstance(refusal, PartitionMoving):
             yield Pause(delay)
         elif isinstance(refusal, ShardMapRefused) and refusal.version < version:

@@ -100,6 +100,7 @@ class ShardScan:
                 assert shard.following is not None, "of those alone a page is asked"
                 page = PartitionScan(shard.partitions, shard.following, self._stop, limit, budget)
                 asks.append(self._router.ask(shard.store, [page]))
+            asked = self._router.shards.version
             outcomes = yield asks
             refused: tuple[bytes, WrongShard | ShardMapRefused] | None = None
             for shard, outcome in zip(empty, outcomes, strict=True):
@@ -117,6 +118,6 @@ class ShardScan:
             delay = next(delays, None)
             if delay is None:
                 raise refused[1]
-            yield from self._router.catch_up(*refused, delay)
+            yield from self._router.catch_up(*refused, asked, delay)
             if self._router.shards is not self._map:
                 return

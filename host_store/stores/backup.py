@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import IO, Final
 
 from host_store.stores.engine import Engine, Patience, all_names
-from host_store.stores.loading import FORMAT_NAME
+from host_store.stores.loading import FORMAT_NAME, RESTORING, half_restored
 from wire.errors import CorruptedStore, InvalidInput, StoreMissing
 
 MAGIC: Final = b"pmap-backup/1"
 MAX_NAME_BYTES: Final = 1024
 MAX_VALUE_BYTES: Final = 64 << 20
 _PREFIXES: Final = ("format", "index/", "log/", "part/", "tile/")
+_ENCODED: Final = tuple(prefix.encode() for prefix in _PREFIXES)
 _NAME_LENGTH, _VALUE_LENGTH = 4, 8
 _AT_ONCE: Final = 32
 
@@ -31,8 +32,11 @@ def save(engine: Engine, patience: Patience, file: Path) -> int:
 
     Raises :class:`StoreMissing`, :class:`StoreUnavailable`, and OSError.
     """
-    if patience(lambda seconds: engine.get(FORMAT_NAME, seconds)) is None:
+    found = patience(lambda seconds: engine.get(FORMAT_NAME, seconds))
+    if found is None:
         raise StoreMissing(f"there is no store in {engine.where}")
+    if found == RESTORING:
+        raise half_restored(engine.where)
     count = 0
     with file.open("xb") as out:
         out.write(MAGIC)
@@ -50,20 +54,28 @@ def save(engine: Engine, patience: Patience, file: Path) -> int:
 def restore(engine: Engine, patience: Patience, file: Path) -> int:
     """Put a saved store in the place of whatever is there; how many objects it has. No host may be serving it.
 
-    Raises :class:`InvalidInput` for a file that is none, and nothing was changed; :class:`StoreUnavailable`, OSError.
+    Until the last object is there, what is there is no store, and cannot be opened: a part of a log would look like a
+    store that was rolled back further. Raises :class:`InvalidInput` for a file that is none, and nothing was changed;
+    :class:`StoreUnavailable`, OSError.
     """
-    with file.open("rb") as saved:
-        for _name, _value in _read(saved, file):  # all of it, before the first deletion
-            pass
-    gone = list(_all(engine, patience))
+    with file.open("rb") as saved:  # all of it, before the first deletion
+        names = [name for name, _value in _read(saved, file)]
+        if FORMAT_NAME not in names:
+            raise InvalidInput(f"{file} is a backup without a store: nothing was changed")
+    patience(lambda seconds: engine.put(FORMAT_NAME, RESTORING, seconds))
+    gone = [name for name in _all(engine, patience) if name != FORMAT_NAME]
     for start in range(0, len(gone), _AT_ONCE):
         some = gone[start : start + _AT_ONCE]
         patience(lambda seconds, some=some: engine.delete(some, seconds))  # type: ignore[misc]
-    count = 0
+    count, form = 1, b""
     with file.open("rb") as saved:
         for name, value in _read(saved, file):
+            if name == FORMAT_NAME:
+                form = value
+                continue
             patience(lambda seconds, name=name, value=value: engine.put(name, value, seconds))  # type: ignore[misc]
             count += 1
+    patience(lambda seconds: engine.put(FORMAT_NAME, form, seconds))
     return count
 
 
@@ -91,4 +103,6 @@ def _read(saved: IO[bytes], file: Path) -> Iterator[tuple[str, bytes]]:
     while head := saved.read(_NAME_LENGTH):
         name = bounded(_NAME_LENGTH, MAX_NAME_BYTES)(head)
         value = bounded(_VALUE_LENGTH, MAX_VALUE_BYTES)(saved.read(_VALUE_LENGTH))
+        if not any(name == prefix or (prefix[-1:] == b"/" and name.startswith(prefix)) for prefix in _ENCODED):
+            raise InvalidInput(f"{file} holds what is no part of a store: nothing was changed")
         yield name.decode("ascii", "replace"), value

@@ -160,12 +160,35 @@ def _entry(fields: object, body: int, size: int) -> Entry:
     messages = []
     for at in range(0, len(flat), 3):
         index, address, length = expect(flat[at : at + 3], int, bytes, int)
+        if not 0 <= index < _INDEXES or len(address) != ADDRESS_BYTES or length < 0:
+            raise Malformed("a message of it is out of range")
         messages.append(Message(index, address, offset, length))
         offset += length
     if offset != size:
         raise Malformed(f"it has {size} bytes where its header says {offset}")
+    if len({message.slot for message in messages}) != len(messages) or any(type(field) is not int for field in dropped):
+        raise Malformed("two messages of it are at one place, or what it drops is no place")
     drops = [(dropped[at], dropped[at + 1]) for at in range(0, len(dropped), 2)]
-    return Entry(Kind(kind), host, nonce, n, trim, leaf, body, record_length, keyring, messages, drops, size)
+    entry = Entry(Kind(kind), host, nonce, n, trim, leaf, body, record_length, keyring, messages, drops, size)
+    _check_kind(entry)
+    return entry
+
+
+def _check_kind(entry: Entry) -> None:
+    """Raises :class:`Malformed` for fields that an entry of its kind has not."""
+    if len(entry.host) > MAX_HOST_CHARACTERS or not entry.host.isprintable():
+        raise Malformed("its host's name is no name")
+    if entry.keyring is not None and len(entry.keyring) > MAX_KEYRING_BYTES:
+        raise Malformed("its keyring is too long")
+    if entry.kind is Kind.COMMIT:
+        whole = 1 <= entry.n <= MAX_TREE_SIZE and 0 <= entry.trim <= entry.n and entry.nonce == b""
+        whole = whole and len(entry.leaf) == LEAF_BYTES and 0 <= entry.record_length <= MAX_RECORD_BYTES
+    else:
+        bare = (entry.n, entry.trim, entry.leaf, entry.record_length) == (0, 0, b"", 0)
+        whole = bare and len(entry.nonce) == NONCE_BYTES and not entry.messages and not entry.drops
+        whole = whole and (entry.keyring is not None) == (entry.kind is Kind.KEYRING)
+    if not whole:
+        raise Malformed("its header is out of range")
 
 
 def check_place(n: int, index: int) -> None:

@@ -23,7 +23,7 @@ DELETIONS: Final = 100
 """Operations in one transaction; etcd takes 128 unless it is told otherwise."""
 
 _CHANNEL_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 8 * PART_BYTES),  # the longest answer is a list of names
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
@@ -32,7 +32,8 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _DOWN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-_RENEW: Final = "invalid auth token"
+_RENEW: Final = ("invalid auth token", "revision of auth store is old")
+"""A token has lapsed, or users and rights were changed since it was given."""
 LOOK_SECONDS: Final = 0.5
 """How long each member is asked who leads."""
 
@@ -180,7 +181,7 @@ class EtcdEngine:
         code, details = error.code(), " ".join((error.details() or "").split())
         if self._closed:
             return StoreUnavailable("the store is closed")
-        if _RENEW in details:
+        if any(text in details for text in _RENEW):
             self._token = None
             return EngineDown(f"{self.where}: the session has ended, nothing was changed")
         self._asked = None  # whoever leads now is looked for

@@ -12,6 +12,8 @@ from wire.errors import CorruptedStore, InvalidInput, StoreMissing, UnsupportedV
 
 FORMAT_NAME: Final = "format"
 FORMAT: Final = b"pmap-log/1"
+RESTORING: Final = b"\x00pmap-restore"
+"""What stands at the format's place while ``pmap restore`` is at work."""
 LOG: Final = "log/"
 INDEX: Final = "index/"
 _LOAD_ATTEMPTS: Final = 5
@@ -34,16 +36,24 @@ def tile_name(tile: TileName) -> str:
     return f"tile/{tile.level:02d}/{tile.number:020d}"
 
 
+def half_restored(where: str) -> CorruptedStore:
+    """The error of whoever finds a restore that has not come to its end."""
+    return CorruptedStore(f"the store in {where} was restored in part only: run 'pmap restore' once more")
+
+
 def check_format(objects: Objects, *, create: bool) -> None:
     """See that a log of this format is there; begin one, if ``create`` is set.
 
     Raises:
         StoreMissing: there is none, and ``create`` is not set.
         UnsupportedVersion: it has another format.
+        CorruptedStore: a restore of it has not come to its end.
         InvalidInput: the engine does not keep two from creating one object.
     """
     where = objects.engine.where
     found = objects.get(FORMAT_NAME)
+    if found is not None and found[0] == RESTORING[1:]:
+        raise half_restored(where)
     if found is None and not create:
         raise StoreMissing(f"there is no store in {where}")
     if found is not None and found[0] != FORMAT:

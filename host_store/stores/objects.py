@@ -18,6 +18,8 @@ from wire.errors import CorruptedStore, Malformed
 PARTS: Final = "part/"
 READ_OBJECTS: Final = 32
 """How many objects are asked for at once."""
+MAX_OBJECT_BYTES: Final = 4 << 30
+"""Longest object: an index over 10**8 waiting messages."""
 
 _WHOLE: Final = b"\x00"
 _IN_PARTS: Final = b"\x01"
@@ -113,6 +115,8 @@ class Objects:
             if stored[:1] != _IN_PARTS:
                 raise Malformed("no object begins like this")
             token, count, length = expect(unpack(stored[1:], _MANIFEST_BYTES), str, int, int)
+            if not 1 <= count <= length <= MAX_OBJECT_BYTES:
+                raise Malformed("its parts are out of range")
         except Malformed as error:
             raise CorruptedStore(f"the object {name} in {self.engine.where} is damaged: {error}") from error
         parts, engine = Parts(token, count), self.engine
@@ -122,6 +126,8 @@ class Objects:
             if found is None:
                 raise CorruptedStore(f"the object {name} in {self.engine.where} lacks its part {part}")
             joined += found
+            if not found or len(joined) > length:  # nothing endless is read
+                break
         if len(joined) != length:
             raise CorruptedStore(f"the object {name} in {self.engine.where} has {len(joined)} of {length} bytes")
         return bytes(joined), parts

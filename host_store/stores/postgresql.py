@@ -55,7 +55,11 @@ class PostgresqlEngine:
             known = conninfo_to_dict(conninfo)
             self._conninfo = make_conninfo(conninfo, fallback_application_name="pmap").encode()
         except errors.ProgrammingError as error:
-            raise InvalidInput(f"libpq does not take this PostgreSQL URL: {_one_line(str(error))}") from error
+            said = _one_line(str(error))
+            if not said.startswith("invalid URI query parameter"):
+                # It quotes what it does not understand, and a password may be a part of that.
+                said = said.partition('"')[0].rstrip(": ")
+            raise InvalidInput(f"libpq does not take this PostgreSQL URL: {said}") from None
         host, database = known.get("host") or known.get("service") or "the default host", known.get("dbname") or ""
         self.where = f"the PostgreSQL database {database or 'of this user'} on {host}, store {store!r}"
         self._store = store.encode()
@@ -155,6 +159,8 @@ class _Connection:
         self._prepared: dict[str, bytes] = {}
         self._libpq = pq.PGconn.connect_start(conninfo)
         try:
+            if self._libpq.status == pq.ConnStatus.BAD:  # before a socket was opened
+                raise self._refused()
             self._libpq.nonblocking = 1
             self._connect(end)
             # Where it was switched off, an answered commit could still be lost.
@@ -220,7 +226,16 @@ class _Connection:
     def _refused(self) -> StoreUnavailable:
         """Why there is no connection. libpq gives words only: those that waiting does not help against are few."""
         said = self._libpq_says()
-        lasting = ("password", "authentication", "does not exist", "pg_hba", "certificate", "not supported", "SSL")
+        lasting = (
+            "password",
+            "authentication",
+            "does not exist",
+            "pg_hba",
+            "certificate",
+            "not supported",
+            "SSL",
+            "invalid",
+        )
         if any(word in said for word in lasting) and "starting up" not in said:
             return StoreUnavailable(f"cannot connect to {self._where}: {said}")
         return EngineDown(f"cannot connect to {self._where}: {said}")

@@ -6,6 +6,7 @@ from the URL's options, ``AWS_*`` variables, web identity, or the machine's role
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from host_store.stores.engine import ATTEMPT_PART, EngineDown
-from wire.errors import InvalidInput, StoreUnavailable
+from wire.errors import CorruptedStore, InvalidInput, StoreUnavailable
 
 PART_BYTES: Final = 4 << 20
 READERS: Final = 16
@@ -60,7 +61,8 @@ class S3Engine:
                 retry_config={"max_retries": 0, "retry_timeout": wait},  # we are the ones who try again
             )
         except (BaseError, ValueError, TypeError) as error:
-            raise InvalidInput(f"these options of s3:// make no sense: {_one_line(error)}") from error
+            said = re.sub('"[^"]*"', "a value", _one_line(error))  # which may be a key that stands at the wrong option
+            raise InvalidInput(f"these options of s3:// make no sense: {said}") from None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="s3-reader")
         self._closed = threading.Event()
 
@@ -81,9 +83,15 @@ class S3Engine:
     def get(self, name: str, seconds: float) -> bytes | None:
         """A GET."""
         try:
-            return self._call(lambda: bytes(obstore.get(self._store, self._key(name)).bytes()))
+            return self._call(lambda: self._read(name))
         except FileNotFoundError:
             return None
+
+    def _read(self, name: str) -> bytes:
+        found = obstore.get(self._store, self._key(name))
+        if found.meta["size"] > PART_BYTES:  # said before any of it is read
+            raise CorruptedStore(f"the object {name} in {self.where} is longer than any that was written there")
+        return bytes(found.bytes())
 
     def get_all(self, names: Sequence[str], seconds: float) -> list[bytes | None]:
         """So many GETs, several at once."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from host_store.store import Head
+from host_store.store import ADDRESS_BYTES, Head
 from host_store.stores.entry import Entry, Kind
 from host_store.stores.objects import NO_PARTS, Parts
 from host_store.stores.tiles import Tiles
@@ -171,13 +171,19 @@ class LogState:
         _version, state.position, state.n, state.first, state.keyring, growing, records, waiting, kept, dead = expect(
             fields, int, int, int, int, object, list, list, list, list, list
         )
-        state.tiles = Tiles(state.n, growing)
+        if not 1 <= state.first <= state.n + 1 or not state.n <= state.position:
+            raise Malformed("its counters contradict each other")
+        if not (state.keyring is None or type(state.keyring) is bytes):
+            raise Malformed("its keyring is none")
+        state.tiles = Tiles.decode(state.n, growing)
         for position, size, token, count in _rows(kept, int, int, str, int):
             state._kept[position] = _Kept(0, size, Parts(token, count))
         for n, position, offset, length in _rows(records, int, int, int, int):
             state.records[n] = Place(position, offset, length)
             state._kept[position].uses += 1
         for n, index, address, position, offset, length in _rows(waiting, int, int, bytes, int, int, int):
+            if len(address) != ADDRESS_BYTES:
+                raise Malformed("an address has another length")
             state._add((n, index), Waiting(address, Place(position, offset, length)))
             state._kept[position].uses += 1
         for position, token, count in _rows(dead, int, str, int):
@@ -192,6 +198,8 @@ def _rows(flat: list[Any], *types: type) -> Iterator[list[Any]]:
         raise Malformed("its rows are not whole")
     fields = iter(flat)
     while row := list(islice(fields, len(types))):
+        if any(type(field) is int and field < 0 for field in row):
+            raise Malformed("a negative number")
         yield expect(row, *types)
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from host_store.store import LEAF_BYTES
-from wire.errors import CorruptedStore, InvalidInput
+from wire.errors import CorruptedStore, InvalidInput, Malformed
 from wire.merkle import node_hash
 
 TILE_LEVELS: Final = 8
@@ -37,6 +37,19 @@ class Tiles:
         self.due: dict[TileName, bytes] = {}
         """Full tiles that are not stored yet."""
         self._cache: OrderedDict[TileName, bytes] = OrderedDict()
+
+    @classmethod
+    def decode(cls, leaves: int, growing: object) -> Tiles:
+        """What an index says of them. Raises :class:`Malformed`."""
+        if type(growing) is not list or any(type(hashes) is not bytes for hashes in growing):
+            raise Malformed("its hashes are none")
+        for step in range(len(growing) + 1):
+            nodes = leaves >> step * TILE_LEVELS
+            if (nodes > 0) != (step < len(growing)):
+                raise Malformed("its hashes have more or fewer levels than its tree")
+            if nodes and len(growing[step]) != nodes % TILE_HASHES * LEAF_BYTES:
+                raise Malformed("its hashes are of another tree")
+        return cls(leaves, growing)
 
     def append(self, leaf: bytes) -> None:
         """Add the next leaf hash."""

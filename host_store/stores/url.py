@@ -66,8 +66,8 @@ class StoreUrl:
             return cls("lmdb", text, Path(path))
         if scheme not in SCHEMES:
             raise InvalidInput(
-                f"there is no kind of store '{scheme}': use lmdb:PATH or PATH (lmdb:{text} if the colon is in the"
-                f" path), postgresql://, etcd:// or s3://"
+                f"there is no kind of store '{scheme}': use lmdb:PATH or PATH (lmdb:PATH if the colon is in the path),"
+                " postgresql://, etcd:// or s3://"
             )
         if not text.startswith(f"{match[1] if match else scheme}://"):
             raise InvalidInput(f"the URL of such a store begins with {scheme}://, not {scheme}:")
@@ -83,8 +83,7 @@ class StoreUrl:
         """For people: without a password, and without options, which can hold secrets as well."""
         if self.path is not None:
             return str(self.path.absolute())
-        parts = urlsplit(self.text)
-        return f"{self.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return f"{self.scheme}://{re.split('[?#]', self.text.partition('://')[2].rpartition('@')[2])[0]}"
 
 
 def open_store(
@@ -147,8 +146,16 @@ def connect(url: StoreUrl) -> tuple[Engine, Options]:
     try:
         parts = urlsplit(url.text)
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise InvalidInput(f"the store's URL cannot be read: {error}") from error
+    except ValueError:  # whose text quotes the URL, and so a password in it
+        raise InvalidInput(
+            "the store's URL cannot be read: it is KIND://USER@HOST/NAME?OPTION=VALUE&..., with / ? # % @ in a name or"
+            " password written as %2F %3F %23 %25 %40"
+        ) from None
+    if "@" in parts.path or parts.fragment:
+        raise InvalidInput(
+            "the store's URL has an @ behind the host, or a #: / ? # % @ in a name or password are written as"
+            " %2F %3F %23 %25 %40"
+        )
     options = Options(
         _seconds(query.pop("timeout", None), "timeout", DEFAULT_TIMEOUT_SECONDS),
         _seconds(query.pop("lease", None), "lease", DEFAULT_LEASE_SECONDS),
@@ -188,6 +195,8 @@ def _etcd(parts: Any, query: dict[str, str], options: Options) -> Engine:
     if tls and tls not in _FLAGS:
         raise InvalidInput(f"tls={tls} in the store's URL: it is true or false")
     _nothing_left(query, "ca, cert, key, tls, timeout, lease")
+    if (certificate is None) != (key is None):
+        raise InvalidInput("a client certificate for etcd is two files, cert= and key= (ETCDCTL_CERT, ETCDCTL_KEY)")
     credentials = module.Credentials(
         user=unquote(user) or None,
         password=unquote(password),
@@ -206,6 +215,11 @@ def _s3(parts: Any, query: dict[str, str], options: Options) -> Engine:
     module = _extra("s3", "obstore")
     if not parts.netloc:
         raise InvalidInput("an S3 store's URL is s3://BUCKET/PREFIX: it names no bucket")
+    if "@" in parts.netloc or "@" in query.get("endpoint", ""):
+        raise InvalidInput(
+            "an S3 store's URL and its endpoint= have no user in front of an @: credentials come from"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     authority = _file(query.pop("ca", os.environ.get("AWS_CA_BUNDLE")))
     engine: Engine = module.S3Engine(
         parts.netloc, unquote(parts.path.strip("/")) or _DEFAULT_STORE, query, options.timeout, authority

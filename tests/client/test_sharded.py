@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from sharded_stores import OWNER, PARTITIONS, SETTINGS, Stores, key_in, stores_o
 
 from client import InProcessTransport, RollbackDetected, StoreReplaced, SwapFailed
 from client.sharded import Cluster, Mover, ShardedKeyValueClient, ShardsFailed
+from client.sharded.scan import ShardScan
 from wire.errors import InvalidInput, OutcomeUnknown, ShardMapForked, ShardMapInvalid, ShardMapRefused, StaleShardMap
-from wire.kv import Scan, Shards, Size
+from wire.kv import Get, Scan, Shards, Size
 from wire.shard_map import open_shard_map, partition_of, shard_map_text, sign_shard_map
 
 
@@ -25,6 +27,11 @@ def stores() -> Iterator[Stores]:
 def kv(stores: Stores) -> Iterator[ShardedKeyValueClient]:
     with stores.client("alice") as kv:
         yield kv
+
+
+def by_size(stores: Stores) -> list[int]:
+    """The places of the stores, that which owns most partitions last: who owns how many is chance."""
+    return sorted(range(3), key=lambda place: len(stores.first.owned[place]))
 
 
 def fill(kv: ShardedKeyValueClient, count: int = 200) -> dict[str, bytes]:
@@ -181,22 +188,23 @@ def test_another_store_at_the_address_is_refused_before_anything_is_sent(stores:
 
 
 def test_a_store_put_back_to_before_its_partitions_came_is_found_out_by_a_newcomer(stores: Stores) -> None:
-    copy = stores.hosts[1].keep_copy()
+    owned = stores.first.owned
+    _, target, source = by_size(stores)
+    copy = stores.hosts[target].keep_copy()
     with stores.cluster("mover") as cluster:
         mover = Mover(cluster, OWNER)
-        mover.begin_move(stores.first.owned[0][:4], 1)
+        mover.begin_move(owned[source][:4], target)
         mover.settle()
         newest = shard_map_text(cluster.router.signed)
-    stores.hosts[1].roll_back(copy)
-    owned = stores.first.owned
+    stores.hosts[target].roll_back(copy)
     newcomer = Cluster.open(OWNER.public.hex(), newest, reach=stores.reach, **SETTINGS)
     with ShardedKeyValueClient(newcomer) as kv:
-        for key in (key_in(set(owned[0][:4])), key_in(set(owned[1]))):
+        for key in (key_in(set(owned[source][:4])), key_in(set(owned[target]))):
             with pytest.raises(ShardMapRefused, match="not on their way"):
                 kv[key] = b"to an old state"
         with pytest.raises(ShardMapRefused):
             list(kv.scan())
-        kv[key_in(set(owned[0][4:]))] = b"goes on"
+        kv[key_in(set(owned[source][4:]))] = b"goes on"
 
 
 def test_every_store_that_is_spoken_to_has_the_clients_map(stores: Stores) -> None:
@@ -272,3 +280,50 @@ def test_every_key_of_a_partition_goes_to_its_owner(stores: Stores, kv: ShardedK
             assert dict(plain) == {
                 key: value for key, value in entries.items() if partition_of(key, PARTITIONS) in mine
             }
+
+
+def test_two_stores_that_refuse_one_old_map_are_no_fork(stores: Stores) -> None:
+    """Both answers are to questions by the old map; by the second one the client knows the newer map already."""
+    with stores.client() as late, stores.cluster("mover") as cluster:
+        entries = fill(late)
+        mover = Mover(cluster, OWNER)
+        target, *sources = by_size(stores)
+        for source in sources:
+            mover.begin_move([mover.shards.owned[source][0]], target)
+            mover.settle()
+        late.update(entries)  # to all three stores, by map 1
+        assert late.shards.version == mover.shards.version and late == entries
+
+
+def test_a_refusal_that_another_thread_has_learned_from_already_is_no_fork(stores: Stores) -> None:
+    """The question went out by an old map; before the answer was looked at, somebody else took the newer one."""
+    with stores.client() as kv, stores.cluster("mover") as cluster:
+        mover = Mover(cluster, OWNER)
+        key = key_in(set(range(PARTITIONS)))
+        kv[key] = b"here"
+        router = kv._cluster.router
+        for operation in (router.execute([Get(key)]), ShardScan(router, None, None, None, None).next()):
+            asked = next(operation)  # by the map that holds now
+            begin = mover.shards.owner_of(key)
+            mover.begin_move([partition_of(key, PARTITIONS)], (begin + 1) % 3)
+            mover.settle()
+            answers = kv._cluster._perform(asked, "default")
+            kv.refresh()
+            with pytest.raises(StopIteration):
+                while True:
+                    answers = kv._cluster._perform(operation.send(answers), "default")
+        assert kv[key] == b"here" and not kv.quarantined
+
+
+def test_a_store_whose_map_is_another_of_the_same_version_is_a_fork(stores: Stores) -> None:
+    with stores.client() as kv, stores.cluster("mover") as cluster:
+        mover = Mover(cluster, OWNER)
+        _, target, source = by_size(stores)
+        key = key_in({mover.shards.owned[source][0]})
+        kv[key] = b"here"
+        mover.begin_move([mover.shards.owned[source][0]], target)
+        mover.settle()
+        other = replace(stores.first, version=mover.shards.version)
+        kv.show(shard_map_text(sign_shard_map(OWNER, other)))
+        with pytest.raises(ShardMapForked):
+            kv[key]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from memory_engine import MemoryEngine
 
 from host_store.store import Head, OutboxItem
 from host_store.stores import collector
+from host_store.stores.backup import restore, save
 from host_store.stores.engine import EngineDown, Patience
-from host_store.stores.entry import decode_entry
+from host_store.stores.entry import decode_entry, encode_claim, encode_commit
 from host_store.stores.loading import INDEX, LOG, entry_name
 from host_store.stores.log_store import LogStore
-from host_store.stores.objects import PARTS
-from wire.errors import CorruptedStore, StoreFenced, StoreUnavailable
+from host_store.stores.objects import NO_PARTS, PARTS, Objects
+from host_store.stores.state import LogState
+from host_store.stores.tiles import Tiles
+from wire.codec import pack, unpack
+from wire.errors import CorruptedStore, InvalidInput, StoreFenced, StoreUnavailable
 
 ALICE = b"alice".ljust(16, b"\0")
 IMPATIENT = Patience(0.05)
@@ -228,3 +233,160 @@ def test_a_damaged_log_is_not_opened(damage: Callable[[dict[str, bytes]], None])
     damage(objects)
     with pytest.raises(CorruptedStore):
         LogStore.open(MemoryEngine(objects), "here")
+
+
+def changed(encoded: bytes, field: int, value: object) -> bytes:
+    """An entry with another field in its header; what it carries is the same."""
+    length = int.from_bytes(encoded[:4], "big")
+    fields = unpack(encoded[4 : 4 + length], 1 << 20, max_arrays=3)
+    fields[field] = value
+    header = pack(fields)
+    return len(header).to_bytes(4, "big") + header + encoded[4 + length :]
+
+
+_ADDRESS = bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (1, 7),
+        (2, "x" * 257),
+        (2, "an escape \x1b[2J"),
+        (3, b"a nonce"),
+        (4, 0),
+        (4, 1 << 63),
+        (5, 9),
+        (5, -1),
+        (6, b"short"),
+        (7, -1),
+        (8, bytes(4097)),
+        (9, [0, _ADDRESS, 5, 1, _ADDRESS, -5]),
+        (9, [0, b"short", 0]),
+        (9, [1 << 32, _ADDRESS, 0]),
+        (9, [0, _ADDRESS, 0, 0, _ADDRESS, 0]),
+        (10, [1, "x"]),
+    ],
+)
+def test_an_entry_is_decoded_strictly(field: int, value: object) -> None:
+    _entry, encoded = encode_commit("here", 3, b"record", bytes(32), 2, (), ())
+    assert decode_entry(encoded, "it").n == 3
+    with pytest.raises(CorruptedStore):
+        decode_entry(changed(encoded, field, value), "it")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(1, 2), (3, b""), (4, 1), (5, 1), (6, bytes(32)), (8, b"k"), (10, [1, 0])]
+)
+def test_a_claim_has_nothing_but_its_host(field: int, value: object) -> None:
+    encoded = encode_claim("here", bytes(16))
+    with pytest.raises(CorruptedStore):
+        decode_entry(changed(encoded, field, value), "it")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (1, 2),
+        (2, -1),
+        (3, 0),
+        (3, 9),
+        (4, "k"),
+        (5, 0),
+        (5, []),
+        (5, [bytes(32)]),
+        (5, [bytes(96), b""]),
+        (6, [1, 1, 0, 1, 2, 2, -1, 1]),
+        (7, [1, 0, b"short", 1, 0, 1]),
+        (8, [1, 5, "", 0]),
+        (9, [-1, "", 0]),
+    ],
+)
+def test_an_index_is_decoded_strictly(field: int, value: object) -> None:
+    state = LogState()
+    for n in range(1, 4):
+        state.apply(encode_commit("here", n, b"r", bytes(32), 1, (), ())[0], NO_PARTS)
+    fields = unpack(state.encode(), 1 << 20, max_arrays=16)
+    assert LogState.decode(pack(fields), "it").head == Head(3, 1)
+    fields[field] = value
+    with pytest.raises(CorruptedStore):
+        LogState.decode(pack(fields), "it")
+
+
+@pytest.mark.parametrize("leaves", [0, 1, 255, 256, 257, 65_535, 65_536, 65_537])
+def test_the_hashes_of_every_index_are_taken_back(leaves: int) -> None:
+    tiles = Tiles()
+    for n in range(leaves):
+        tiles.append(n.to_bytes(32, "big"))
+    assert Tiles.decode(leaves, tiles.growing).growing == tiles.growing
+
+
+@pytest.mark.parametrize(("pieces", "length"), [(1 << 60, 1 << 60), (1 << 60, 100), (-1, 0), (0, 0)])
+def test_an_engine_that_names_endless_parts_is_not_read_to_their_end(pieces: int, length: int) -> None:
+    class Endless(MemoryEngine):
+        reads = 0
+
+        def get(self, name: str, seconds: float) -> bytes | None:
+            if not name.startswith(PARTS):
+                return super().get(name, seconds)
+            self.reads += 1
+            assert self.reads < 100, "it goes on and on"
+            return bytes(64)
+
+    engine = Endless({"x": b"\x01" + pack(["token", pieces, length])})
+    with pytest.raises(CorruptedStore):
+        Objects(engine, IMPATIENT).get("x")
+
+
+def test_a_restore_that_was_interrupted_is_no_store_and_may_be_repeated(tmp_path: Path) -> None:
+    class Dies(Exception):
+        pass
+
+    class Dying(MemoryEngine):
+        calls = 0
+
+        def _check(self) -> None:
+            self.calls -= 1
+            if self.calls == 0:
+                raise Dies
+
+    engine = Dying({})
+    with LogStore.open(engine, "here") as store:
+        store.create(b"sealed", b"record 1", leaf(b"record 1"))
+        for n in range(2, 6):
+            append(store, n)
+    saved, objects = tmp_path / "saved", engine.objects
+    save(MemoryEngine(objects), IMPATIENT, saved)
+    with LogStore.open(MemoryEngine(objects), "here") as store:
+        append(store, 6)
+    done = False
+    for number in range(1, 100):
+        engine.calls = number
+        before = dict(objects)
+        try:
+            restore(engine, IMPATIENT, saved)
+            done = True
+        except Dies:
+            pass
+        if done:
+            break
+        if objects != before:
+            with pytest.raises(CorruptedStore, match="'pmap restore' once more"):
+                LogStore.open(MemoryEngine(objects), "here")
+            with pytest.raises(CorruptedStore, match="'pmap restore' once more"):
+                save(MemoryEngine(objects), IMPATIENT, tmp_path / "half")
+        engine.calls = 0
+        restore(engine, IMPATIENT, saved)
+        with LogStore.open(MemoryEngine(objects), "here") as store:
+            assert store.head() == Head(5, 1)
+            append(store, 6, b"another")
+    assert done and number > 5
+
+
+def test_a_backup_holds_objects_of_a_store_only(tmp_path: Path) -> None:
+    file = tmp_path / "saved"
+    file.write_bytes(b"pmap-backup/1" + (4).to_bytes(4, "big") + b"beat" + bytes(8))
+    engine = MemoryEngine({"log/1": b"\x00"})
+    with pytest.raises(InvalidInput, match="nothing was changed"):
+        restore(engine, IMPATIENT, file)
+    assert engine.objects == {"log/1": b"\x00"}

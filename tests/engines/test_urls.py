@@ -54,6 +54,58 @@ def test_a_bad_url_is_refused_in_a_sentence(url: str, sentence: str, tmp_path: P
     assert sentence in serve(url, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgressql://user:hidden@h/d",
+        "postgresql:user:hidden@h/d",
+        "postgresql://user:hidden%zz@h/d",
+        "postgresql://user:hidden@[::1]x/d",
+        "postgresql://user:hidden/x@h/d",
+        "postgresql://user:hidden#x@h/d",
+        "postgresql://user:hidden?x@h/d",
+        "postgresql://u\u2100:hidden@h/d",
+        "postgresql://h/d?passwordhidden",
+        "etcd://user:hidden/x@127.0.0.1:1/p?timeout=0.3",
+        "etcd://127.0.0.1:1/p?password=hidden",
+        "s3://key:hidden@bucket/p",
+        "s3://bucket/p?endpoint=http://user:hidden@127.0.0.1:1",
+        "s3://bucket/p?aws_skip_signature=hidden",
+    ],
+)
+def test_a_password_in_a_url_that_is_wrong_is_in_no_error(url: str, tmp_path: Path) -> None:
+    assert "hidden" not in serve(url, tmp_path)
+    with pytest.raises(InvalidInput) as caught:
+        connect(StoreUrl.parse(url))
+    error: BaseException | None = caught.value
+    while error is not None:  # nor in what a traceback would show
+        assert "hidden" not in str(error)
+        error = error.__cause__
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:hidden@h/d?sslkey=x", "postgresql://h/d"),
+        ("postgresql://user:hidden/x@h/d", "postgresql://h/d"),
+        ("postgresql://user:hidden?x@h/d", "postgresql://h/d"),
+        ("s3://bucket/p?secret_access_key=hidden", "s3://bucket/p"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert StoreUrl.parse(url).shown == shown
+
+
+def test_a_certificate_without_its_key_is_refused_and_does_not_abort_the_process(tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate"
+    certificate.write_bytes(b"none")
+    assert "two files, cert= and key=" in serve(f"etcd://127.0.0.1:1/p?cert={certificate}", tmp_path)
+
+
+def test_a_port_that_is_none_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    assert "port" in serve("postgresql://127.0.0.1:many/d", tmp_path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_engine_that_is_down_is_named_and_the_password_is_not(kind: str, tmp_path: Path) -> None:
     port = free_port()

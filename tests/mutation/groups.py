@@ -13,6 +13,20 @@ class Group(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+_PLAIN = ("-m", "not hypothesis")
+"""Hypothesis shrinks what it finds, which costs more than to find it: plain tests have to notice by themselves."""
+_SLOW = "stays_within or large_and_small or altered_large or (random_schedules and not seed0)"
+_LOG = (*_PLAIN, "-k", f"not ({_SLOW})")
+_LOG_TESTS = ["tests/pmap/test_log.py", "tests/pmap/test_freshness.py"]
+
 GROUPS: Final = {
     "freshness": Group(["pmap/freshness.py"], ["tests/pmap/test_freshness.py"]),
+    "log": Group(["pmap/log.py"], _LOG_TESTS, _LOG),
+    "replay": Group(["pmap/replay.py"], _LOG_TESTS, _LOG),
+    "sweep": Group(["pmap/sweep.py", "pmap/history.py"], _LOG_TESTS, _LOG),
+    "mail": Group(["wire/mail.py"], ["tests/wire/test_mail.py"]),
+    "record": Group(["wire/record.py"], ["tests/wire/test_record.py"]),
+    "checkpoint": Group(["wire/checkpoint.py"], ["tests/wire/test_checkpoint.py"], _PLAIN),
+    "frames": Group(["wire/frames.py"], ["tests/wire/test_frames.py"], _PLAIN),
+    "codec": Group(["wire/codec.py"], ["tests/wire/test_codec.py"], _PLAIN),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ from mutmut.state import state
 from mutmut.utils.format_utils import get_mutant_name, mangled_name_from_mutant_name
 
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "unreached"
-CPU_SECONDS_FACTOR = 20
-CPU_SECONDS_LEAST = 5
-"""A mutant that works so much longer than the original does not end: killed."""
+CPU_SECONDS_FACTOR = 10
+CPU_SECONDS_MORE = 1
+"""A test that works so much longer than with the original does not end: killed."""
 
 
 def make_mutants(modules: Sequence[str]) -> list[str]:
@@ -53,14 +53,13 @@ class ForkForEachMutant:
         gc.collect()
         gc.freeze()  # so that a collection in a child does not touch, and so copy, all that was there before
         anything = next(iter(reached.values()))
-        assert not self._survives("fail", anything, session, 60), "the tests do not run the mutated modules"
+        assert not self._survives("fail", anything, session, durations), "the tests do not run the mutated modules"
         for at, mutant in enumerate(self.mutants):
             items = sorted(reached.get(mangled_name_from_mutant_name(mutant), []), key=durations.__getitem__)
             if not items:
                 self.results[mutant] = UNREACHED
                 continue
-            cpu_seconds = CPU_SECONDS_LEAST + CPU_SECONDS_FACTOR * sum(durations[item] for item in items)
-            self.results[mutant] = SURVIVED if self._survives(mutant, items, session, cpu_seconds) else KILLED
+            self.results[mutant] = SURVIVED if self._survives(mutant, items, session, durations) else KILLED
             if at % 20 == 0 or at + 1 == len(self.mutants):
                 left = sum(result != KILLED for result in self.results.values())
                 print(f"\r{at + 1} of {len(self.mutants)} mutants, {left} not killed", end="", file=sys.__stderr__)
@@ -81,16 +80,19 @@ class ForkForEachMutant:
         set_mutant_under_test("")
         return reached, durations
 
-    def _survives(self, mutant: str, items: list[pytest.Item], session: pytest.Session, cpu_seconds: float) -> bool:
+    def _survives(
+        self, mutant: str, items: list[pytest.Item], session: pytest.Session, durations: dict[pytest.Item, float]
+    ) -> bool:
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(1, 2)
             status = 3  # whatever breaks the session itself was noticed too
             try:
-                resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds) + 1))
                 set_mutant_under_test(mutant)
                 for item, following in _with_next(items):
+                    # Processor time: whatever else the machine does. Nobody handles the signal, so it ends the child.
+                    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_MORE + CPU_SECONDS_FACTOR * durations[item])
                     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                     if session.testsfailed:
                         break

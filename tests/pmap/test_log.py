@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import threading
+from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +21,8 @@ from pmap.replay import Replay
 from pmap.sweep import Sweep
 from wire.alarm import Verdict, verify_alarm
 from wire.checkpoint import verify_checkpoint
+from wire.codec import unpack_authentic
+from wire.crypto import sha256
 from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, StoreError, UnsupportedVersion
 from wire.limits import (
     ENTRY_OVERHEAD_BYTES,
@@ -29,7 +33,14 @@ from wire.limits import (
     MIB,
 )
 from wire.merkle import EMPTY_ROOT, Frontier
-from wire.record import HEADER_BYTES, RECORD_OVERHEAD_BYTES, SMALLEST_CLASS_BYTES, class_bytes, decode_header
+from wire.record import (
+    HEADER_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    SMALLEST_CLASS_BYTES,
+    check_class,
+    class_bytes,
+    decode_header,
+)
 
 KEYRING = Keyring(bytes(range(16)), bytes(range(32)))
 ENTRY_BYTES = 118
@@ -103,7 +114,7 @@ def test_replay_equals_the_live_map_after_every_commit(schedule):
                 assert (again.n, again.tail, again.history.root) == (log.n, log.tail, log.history.root)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(20), ids="seed{}".format)
 def test_replay_equals_the_live_map_over_long_random_schedules(seed):
     rng = random.Random(seed)
     log, window = CommitLog(KEYRING, os.urandom), Window()
@@ -135,6 +146,8 @@ def test_the_whole_map_is_encrypted_again_within_one_cycle():
 @pytest.mark.parametrize("smallest", [SMALLEST_CLASS_BYTES, 4 * LMDB_PAGE_BYTES - LMDB_PAGE_HEADER_BYTES])
 def test_a_records_length_follows_from_all_that_is_in_it_beside_the_sweep(smallest):
     log, window = CommitLog(KEYRING, os.urandom, settings=LogSettings(smallest_class=smallest)), Window()
+    log.entries.counted.append(SimpleNamespace(namespace=MAP, length=5, size=7))
+    assert len(CommitLog(KEYRING, os.urandom, settings=LogSettings("full", smallest)).commit().record) == smallest
     # Many small entries, so that the sweep takes all of its own share in every record.
     window.store(write(log, *((b"%05d" % i, b"") for i in range(5000))))
     seen = set()
@@ -171,12 +184,120 @@ def test_the_order_of_the_keys_is_whole_wherever_the_last_record_stops(monkeypat
     monkeypatch.setattr("pmap.replay.CHUNK_KEYS", 4)
     monkeypatch.setattr("pmap.replay._MANY", 1)  # never sorted anew
     log, window = CommitLog(KEYRING, os.urandom), Window()
-    window.store(write(log, *((b"%04d" % i, b"x" * 1500) for i in range(40))))
-    for i in range(100):
-        window.store(write(log, (b"%04d" % (i % 40), b"%d" % i * 700)) if i % 3 else log.commit())
+    window.store(write(log, *((b"%04d" % i, b"x" * 1500) for i in range(0, 40, 2))))
+    for i in range(80):
+        key = b"%04d" % (i * 7 % 40)
+        changes = [(key, None if MAP + key in log.entries.live else b"y" * 1500)] if i % 3 else []
+        window.store(write(log, *changes))
         again = window.replay()
         assert list(again.entries.order) == sorted(log.entries.live)
         assert again.entries.live == log.entries.live
+
+
+def test_a_full_sweep_after_one_that_stopped_at_the_first_key_lists_no_key_twice(monkeypatch):
+    monkeypatch.setattr("pmap.replay._MANY", 1)
+    log, window = CommitLog(KEYRING, os.urandom), Window()
+    window.store(write(log, *((b"%d" % i, b"x" * 3000) for i in range(5))))
+    window.store(log.commit())  # one entry is more than the budget, and taken alone
+    log = window.replay(log_settings=LogSettings("full"))
+    window.store(log.commit())
+    assert len(window.records) == 2
+    again = window.replay()
+    assert list(again.entries.order) == sorted(log.entries.live)
+    assert again.entries.live == log.entries.live
+
+
+def test_a_restarted_log_goes_on_as_the_one_before_would_have():
+    chosen = LogSettings(smallest_class=2 * LMDB_PAGE_BYTES - LMDB_PAGE_HEADER_BYTES)
+    log, window = CommitLog(KEYRING, os.urandom, settings=chosen), Window()
+    log.entries.counted.append(SimpleNamespace(namespace=MAP, length=5, size=7))
+    window.store(write(log, *((b"%04d" % i, b"x" * 500) for i in range(50))))
+    for _ in range(3):
+        window.store(log.commit())
+    again = window.replay(log_settings=chosen)
+    assert again.settings == chosen
+    assert again.entries.known_totals == {MAP: (5, 7)}
+    for _ in range(30):
+        ours, theirs = log.commit(), again.commit()
+        assert (ours.n, ours.tail, len(ours.record)) == (theirs.n, theirs.tail, len(theirs.record))
+
+
+def test_a_record_is_its_header_and_length_body_and_zeros_encrypted_under_the_epochs_key():
+    log = CommitLog(KEYRING, os.urandom)
+    for n in (1, 2):
+        record = write(log, (b"key", b"value")).record
+        cipher = AESGCM(KEYRING.log_key(decode_header(record).epoch))
+        plaintext = cipher.decrypt(n.to_bytes(12, "big"), record[HEADER_BYTES:], record[:HEADER_BYTES])
+        length = int.from_bytes(plaintext[:4], "big")
+        _, wrapped, totals, changes, swept = unpack_authentic(plaintext[4 : 4 + length])
+        assert (wrapped, totals, changes) == (True, b"", [MAP + b"key", b"value"])
+        assert swept == changes
+        assert plaintext[4 + length :] == bytes(len(plaintext) - 4 - length)
+
+
+def test_an_epoch_follows_from_fresh_randomness_and_the_place_in_the_history():
+    asked = []
+
+    def randomness(length: int) -> bytes:
+        asked.append(length)
+        return b"r" * length
+
+    log = CommitLog(KEYRING, randomness)
+    assert log.epoch == KEYRING.epoch(sha256(b"pmap/1 epoch" + b"r" * 32 + bytes(8) + bytes(32)))
+    leaf = log.commit().leaf
+    other = Keyring(KEYRING.store_id, b"another secret, also of 32 bytes")
+    log.begin_epoch(other, randomness)
+    assert log.keyring is other
+    assert log.epoch == other.epoch(sha256(b"pmap/1 epoch" + b"r" * 32 + bytes(7) + b"\x01" + leaf))
+    assert asked == [32, 32]
+
+
+# --- the sweep by itself ------------------------------------------------------------------------------------
+
+
+def test_a_step_takes_exactly_what_its_budget_holds():
+    live = {b"%03d" % i: b"x" * i for i in range(50)}
+    order = KeyOrder(sorted(live))
+    cost = 0
+    for taken, (key, value) in enumerate(sorted(live.items()), 1):
+        cost += len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+        whole = [part for each in sorted(live)[:taken] for part in (each, live[each])]
+        assert Sweep().take(live, order, cost) == (whole, cost, taken == 50)
+        if taken < 50:
+            assert Sweep().take(live, order, cost + 1) == (whole, cost, False)
+
+
+def test_an_entry_over_the_budget_is_taken_alone_and_ends_the_cycle_if_it_is_the_last():
+    live = {b"a": b"x" * 100, b"b": b"x" * 100}
+    sweep, order = Sweep(), KeyOrder([b"a", b"b"])
+    assert sweep.take(live, order, 10) == ([b"a", live[b"a"]], 101 + ENTRY_OVERHEAD_BYTES, False)
+    sweep.advance(1, b"a", False)
+    assert sweep.take(live, order, 10) == ([b"b", live[b"b"]], 101 + ENTRY_OVERHEAD_BYTES, True)
+    empty = Sweep()
+    assert empty.take({}, KeyOrder(), 10) == ([], 0, True)
+    empty.advance(1, None, True)
+    alone = {b"a": b"x" * 100}
+    assert empty.take(alone, KeyOrder([b"a"]), 10) == ([b"a", alone[b"a"]], 101 + ENTRY_OVERHEAD_BYTES, True)
+
+
+def test_the_cursor_stops_right_behind_a_key_that_the_next_ones_begin_with():
+    live = {b"k" + bytes(i): b"x" * 100 for i in range(6)}
+    sweep, order, seen, wrapped = Sweep(), KeyOrder(sorted(live)), [], False
+    while not wrapped:
+        swept, _, wrapped = sweep.take(live, order, 10)
+        sweep.advance(len(seen) + 1, swept[-2], wrapped)
+        seen += swept[::2]
+    assert seen == sorted(live)
+
+
+def test_the_tail_is_the_oldest_step_whose_range_the_cursor_has_not_passed():
+    sweep = Sweep()
+    assert sweep.tail == 1
+    cycle = [(b"b", False), (b"d", False), (b"f", False), (b"h", True)]
+    tails = [sweep.advance(n, *cycle[(n - 1) % 4]) for n in range(1, 13)]
+    # A step that starts where the one of the cycle before did replaces all before it.
+    assert tails == [1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert sweep.tail == 9
 
 
 def test_a_full_sweep_of_more_than_a_record_holds_takes_as_much_of_the_map_as_does(monkeypatch):
@@ -185,7 +306,9 @@ def test_a_full_sweep_of_more_than_a_record_holds_takes_as_much_of_the_map_as_do
     cost = sum(len(key) + len(value) + ENTRY_OVERHEAD_BYTES for key, value in live.items())
     whole = [part for key in sorted(live) for part in (key, live[key])]
     monkeypatch.setattr("pmap.sweep.MAX_FULL_SWEEP_BYTES", cost)
-    assert Sweep().take(live, order, None) == (whole, cost, True)
+    moved = Sweep()
+    moved.advance(1, b"010", False)
+    assert Sweep().take(live, order, None) == moved.take(live, order, None) == (whole, cost, True)
     monkeypatch.setattr("pmap.sweep.MAX_FULL_SWEEP_BYTES", cost - 1)
     last = 3 + 49 + ENTRY_OVERHEAD_BYTES
     assert Sweep().take(live, order, None) == (whole[:-2], cost - last, False)
@@ -200,6 +323,18 @@ def test_the_class_holds_what_was_written_and_the_whole_budget_of_the_sweep():
         rooms.add((record_bytes, budget))
     # One budget for each class: it tells nothing that the record's length does not.
     assert len(rooms) == len({record_bytes for record_bytes, _ in rooms}) > 3
+
+
+@pytest.mark.parametrize("smallest", [SMALLEST_CLASS_BYTES, 2 * LMDB_PAGE_BYTES - LMDB_PAGE_HEADER_BYTES])
+def test_a_third_of_the_smallest_class_is_for_what_was_written_and_half_of_each_larger_one(smallest):
+    room = smallest - RECORD_OVERHEAD_BYTES
+    assert class_and_budget(room // 3, smallest) == (smallest, 2 * room // 3)
+    larger = 2 * smallest + LMDB_PAGE_HEADER_BYTES
+    for content in (room // 3 + 1, room // 2, room // 2 + 1, 2 * room // 3, room, 5 * room):
+        record_bytes, budget = class_and_budget(content, smallest)
+        assert record_bytes == class_bytes(2 * content, larger) == check_class(record_bytes)
+        assert budget == (record_bytes - RECORD_OVERHEAD_BYTES) // 2
+        assert type(budget) is int
 
 
 def test_the_largest_class_as_the_smallest_one_still_takes_half_of_itself():

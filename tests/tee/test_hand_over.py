@@ -12,7 +12,13 @@ from shared_engines import engine
 from tee_machines import Server, machine, pmap
 
 from client.kv import KeyValueClient
+from host_store.enclave_process import EnclaveProcess, enclave_command
+from host_store.stores.url import StoreUrl
+from host_store.take_over import _OldHost, take_over
 from pmap.tee.simulated import named_signer
+from wire.errors import HostUnavailable
+from wire.tee.choice import TeeChoice
+from wire.tee.endorsements import NO_ENDORSEMENTS
 
 SIGNER = named_signer("the bank").hex()
 OLD = f"""
@@ -100,6 +106,38 @@ def test_a_store_that_both_hosts_reach_stays_where_it_is(folder: Path, start: Ca
     new.stop()
     said = pmap(folder, "serve", "old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--listen", "127.0.0.1:0", code=1)
     assert "wrong key" in said
+
+
+def test_a_store_whose_old_host_ends_too_early_is_taken_over_all_the_same(
+    folder: Path, start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = start(*SERVE_OLD, "--hand-over", "127.0.0.1:0")
+    state = folder / "alice.state"
+    with client_of(old, state) as alice:
+        alice["balance"] = b"100"
+    post = _OldHost.post
+
+    def end_before_done(host: _OldHost, path: str, body: bytes) -> bytes:
+        if path == "/done":
+            old.process.kill()
+            old.wait()
+        return post(host, path, body)
+
+    monkeypatch.setattr(_OldHost, "post", end_before_done)
+    machine = TeeChoice(simulated_key=folder / "new.key", simulated_signer="the bank")
+    command = enclave_command("new_bank:Bank", machine)
+    with pytest.raises(HostUnavailable) as caught:
+        take_over(
+            hand_over_url(old),
+            lambda: EnclaveProcess(command, lambda: None, import_from=folder),
+            StoreUrl.parse(str(folder / "new")),
+            NO_ENDORSEMENTS.encode(),
+            lambda more, length: None,
+        )
+    assert "was taken over" in caught.value.__notes__[0]
+    new = start(*SERVE_NEW)
+    with client_of(new, state) as alice:
+        assert alice["balance"] == b"100"
 
 
 def test_an_impossible_length_is_refused_and_disturbs_no_hand_over(folder: Path, start: Callable[..., Server]) -> None:

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from wire.checkpoint import (
     CHECKPOINT_BYTES,
     Checkpoint,
+    decode_evidence,
+    encode_evidence,
     key_id,
     parse_note,
+    position,
     sign_checkpoint,
     verify_checkpoint,
 )
@@ -112,6 +115,22 @@ def test_a_checkpoint_with_a_field_of_the_wrong_size_cannot_be_made(fields: tupl
         Checkpoint(*fields)
 
 
+@pytest.mark.parametrize("size", [0, 1, MAX_TREE_SIZE])
+def test_a_checkpoint_of_any_size_is_signed_and_read_back(size: int) -> None:
+    checkpoint = sign_checkpoint(KEY, STORE_ID, size, ROOT)
+    assert checkpoint == Checkpoint(STORE_ID, size, ROOT, KEY.sign(checkpoint.body()))
+    assert checkpoint.encode() == position(size, ROOT) + checkpoint.signature == encode_evidence(checkpoint)
+    assert decode_evidence(STORE_ID, checkpoint.encode()) == checkpoint
+    verify_checkpoint(checkpoint, KEY.public)
+
+
+def test_no_evidence_travels_as_no_bytes() -> None:
+    assert encode_evidence(None) == b""
+    assert decode_evidence(STORE_ID, b"") is None
+    with pytest.raises(Malformed):
+        decode_evidence(STORE_ID, b"\x00")
+
+
 # --- notes --------------------------------------------------------------------------------------------
 
 
@@ -206,6 +225,7 @@ def test_a_text_that_is_not_exactly_our_checkpoint_is_malformed_though_signed(bo
         pytest.param("— w.example AAAAAAB=\n", id="not canonical"),
         pytest.param("— w.example AAAA_AAA\n", id="another alphabet"),
         pytest.param("— w.example AAAAAAAA", id="no newline"),
+        pytest.param("— w.example AAAAAAAAA", id="another character for the newline"),
         pytest.param("— w.example AAAAAAAA\r\n", id="carriage return"),
         pytest.param("— w.example\tAAAAAAAA\n", id="tab"),
         pytest.param("— w.exam\x00ple AAAAAAAA\n", id="control character in the name"),

@@ -23,6 +23,7 @@ from wire.merkle import (
     prove_consistency,
     prove_inclusion,
     subtree,
+    tree_root,
     verify_consistency,
     verify_inclusion,
 )
@@ -195,6 +196,56 @@ def test_every_consistency_proof_that_we_make_holds(sizes: list[int]) -> None:
 def test_every_inclusion_proof_that_we_make_holds(place: tuple[int, int]) -> None:
     index, size = place
     verify_inclusion(index, size, LEAVES[index], prove_inclusion(index, size, node), tree_head(LEAVES[:size]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 17, 21])
+def test_every_place_of_a_small_tree_has_one_proof_and_no_other_holds(size: int) -> None:
+    root = tree_head(LEAVES[:size])
+    assert tree_root(size, node) == root
+    for index in range(size):
+        proof = prove_inclusion(index, size, node)
+        verify_inclusion(index, size, LEAVES[index], proof, root)
+        others = [(index, LEAVES[index], [*proof, LEAVES[0]]), (index, LEAVES[index + 1], proof)]
+        others += [(other, LEAVES[index], proof) for other in range(-1, size + 1) if other != index]
+        others += [(index, LEAVES[index], proof[:cut]) for cut in range(len(proof))]
+        for at, leaf, wrong in others:
+            with pytest.raises(ProofInvalid):
+                verify_inclusion(at, size, leaf, wrong, root)
+
+
+@pytest.mark.parametrize("size2", [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 17, 21])
+def test_every_two_sizes_of_a_small_tree_have_one_proof_and_no_other_holds(size2: int) -> None:
+    root2 = tree_head(LEAVES[:size2])
+    for size1 in range(1, size2 + 1):
+        root1 = tree_head(LEAVES[:size1])
+        proof = prove_consistency(size1, size2, node)
+        verify_consistency(size1, root1, size2, root2, proof)
+        others = [(size1, root1, root2, [*proof, LEAVES[0]]), (size1, LEAVES[-1], root2, proof)]
+        others += [(size1, root1, LEAVES[-1], proof)]
+        others += [(size1, root1, root2, proof[:cut]) for cut in range(len(proof))]
+        others += [(other, root1, root2, proof) for other in range(size2 + 2) if tree_head(LEAVES[:other]) != root1]
+        for size, first, second, wrong in others:
+            with pytest.raises(ProofInvalid):
+                verify_consistency(size, first, size2, second, wrong)
+
+
+def test_the_bounds_of_a_tree_belong_to_it() -> None:
+    assert Frontier(MAX_TREE_SIZE, [LEAVES[0]] * 63).size == MAX_TREE_SIZE
+    assert Frontier.decode(MAX_TREE_SIZE, LEAVES[0] * 63).nodes == [LEAVES[0]] * 63
+    with pytest.raises(Malformed):
+        Frontier.decode(MAX_TREE_SIZE + 1, LEAVES[0])
+    assert tree_root(0, node) == EMPTY_ROOT
+    verify_consistency(MAX_TREE_SIZE, LEAVES[0], MAX_TREE_SIZE, LEAVES[0], [])
+    with pytest.raises(ProofInvalid):
+        verify_consistency(MAX_TREE_SIZE + 1, LEAVES[0], MAX_TREE_SIZE + 1, LEAVES[0], [])
+    with pytest.raises(ProofInvalid):
+        verify_consistency(0, LEAVES[0], 0, LEAVES[0], [])
+
+    def sparse(level: int, index: int) -> bytes:
+        return sha256(b"%d %d" % (level, index)).digest()
+
+    assert len(prove_inclusion(MAX_TREE_SIZE - 1, MAX_TREE_SIZE, sparse)) == 62
+    assert prove_consistency(MAX_TREE_SIZE, MAX_TREE_SIZE, sparse) == []
 
 
 @settings(max_examples=25)
