@@ -147,7 +147,11 @@ class Zygote:
         tasks = Path(f"/proc/{self._child}/task")
         if not tasks.exists():
             return []
-        return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+        found: list[int] = []
+        for task in tasks.iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+                found += map(int, (task / "children").read_text().split())
+        return found
 
     def kill_enclave(self) -> bool:
         """``kill -9`` the enclave and leave its host alone; whether there was one."""

@@ -35,7 +35,11 @@ class Place:
 
     @contextmanager
     def mover(self, *, found: str | None = None) -> Iterator[Mover]:
-        """The mover on the kept map, or on a first one. At the end the map is written for everybody."""
+        """The mover on the kept map, or on a first one.
+
+        The map for everybody is written before a store gets it: a client is refused that shows an older one than it
+        has seen, and after an interruption it must not be this folder's that is older.
+        """
         from client.output_file import output_file
         from client.sharded.cluster import Cluster
         from client.sharded.mover import Mover
@@ -44,10 +48,23 @@ class Place:
 
         key = owner_key(self.key, create=False)
         with Cluster.open(key.public.hex(), found, folder=self.folder, constraint=self.constraint) as cluster:
-            with _progress() as step:
+            published = b""
+
+            def publish() -> None:
+                nonlocal published
+                if (signed := cluster.router.signed) != published:
+                    with output_file(str(self.text)) as file:
+                        file.write(shard_map_text(signed).encode() + b"\n")
+                    published = signed
+
+            with _progress() as show:
+
+                def step(what: str) -> None:
+                    publish()
+                    show(what)
+
                 yield Mover(cluster, key, step)
-            with output_file(str(self.text)) as file:
-                file.write(shard_map_text(cluster.router.signed).encode() + b"\n")
+            publish()
 
 
 def shard_options(command: _Command) -> _Command:
