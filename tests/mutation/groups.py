@@ -29,4 +29,13 @@ GROUPS: Final = {
     "checkpoint": Group(["wire/checkpoint.py"], ["tests/wire/test_checkpoint.py"], _PLAIN),
     "frames": Group(["wire/frames.py"], ["tests/wire/test_frames.py"], _PLAIN),
     "codec": Group(["wire/codec.py"], ["tests/wire/test_codec.py"], _PLAIN),
+    "merkle": Group(["wire/merkle.py"], ["tests/wire/test_merkle.py"], _PLAIN),
+    "messages": Group(["wire/messages.py"], ["tests/wire/test_messages.py"], _PLAIN),
+    "alarm": Group(["wire/alarm.py"], ["tests/wire/test_alarm.py"], _PLAIN),
+    "kv": Group(["wire/kv.py"], ["tests/client/test_kv.py"], _PLAIN),
+    "kv_results": Group(["wire/kv_results.py"], ["tests/client/test_kv.py"], _PLAIN),
+    "shard_map": Group(["wire/shard_map.py"], ["tests/wire/test_shard_map.py"], _PLAIN),
+    "padding": Group(["wire/padding.py"], ["tests/wire/test_padding.py"]),
+    "hpke": Group(["wire/hpke.py"], ["tests/wire/test_hpke.py"]),
+    "crypto": Group(["wire/crypto.py"], ["tests/wire/test_crypto.py"]),
 }

@@ -76,24 +76,34 @@ def test_an_alarm_cannot_be_moved_to_another_store_key_or_epoch() -> None:
 
 
 MISFITS = [
-    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(5, b"x"), id="rollback to a later state"),
-    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(9, b"x"), id="rollback to the same size"),
-    pytest.param(Verdict.FORK, checkpoint(5), checkpoint(9, b"x"), id="fork seen from a later checkpoint"),
-    pytest.param(Verdict.FORK, checkpoint(9), checkpoint(9), id="fork of equal checkpoints"),
+    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(5, b"x"), "later than", id="rollback to a later state"),
+    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(9, b"x"), "later than", id="rollback to the same size"),
+    pytest.param(Verdict.FORK, checkpoint(5), checkpoint(9, b"x"), "not later", id="fork seen from a later checkpoint"),
+    pytest.param(Verdict.FORK, checkpoint(9), checkpoint(9), "are equal", id="fork of equal checkpoints"),
     pytest.param(
-        Verdict.ROLLBACK, checkpoint(5), checkpoint(9, store_id=bytes(16)), id="the client's is of another store"
+        Verdict.ROLLBACK, checkpoint(5), checkpoint(9, store_id=bytes(16)), "two stores", id="the client's store differs"
     ),
 ]
 
 
-@pytest.mark.parametrize(("verdict", "enclave", "client"), MISFITS)
+@pytest.mark.parametrize(("verdict", "enclave", "client", "why"), MISFITS)
 def test_checkpoints_that_do_not_support_the_verdict_are_refused(
-    verdict: Verdict, enclave: Checkpoint, client: Checkpoint
+    verdict: Verdict, enclave: Checkpoint, client: Checkpoint, why: str
 ) -> None:
-    with pytest.raises(EvidenceInvalid):
+    with pytest.raises(EvidenceInvalid, match=why):
         verify_alarm(signed_regardless(verdict, enclave, client), KEY.public)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=why):
         sign_alarm(KEY, verdict, enclave, client, EPOCH)
+
+
+def test_what_is_signed_is_the_verdict_the_two_checkpoints_and_the_epoch() -> None:
+    for verdict, enclave, client in (
+        (Verdict.ROLLBACK, checkpoint(5), checkpoint(9, b"later")),
+        (Verdict.FORK, checkpoint(9), checkpoint(9, b"elsewhere")),
+    ):
+        alarm = sign_alarm(KEY, verdict, enclave, client, EPOCH)
+        assert alarm == signed_regardless(verdict, enclave, client)
+        verify_alarm(alarm, KEY.public)
 
 
 def test_a_client_cannot_frame_the_host_with_a_checkpoint_that_it_signed_itself() -> None:
