@@ -101,7 +101,9 @@ def _prepare(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for source in SOURCES:
         shutil.copytree(REPOSITORY / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
-    configuration = f"\n[tool.mutmut]\nsource_paths = ['wire', 'pmap', 'client']\ndo_not_mutate_patterns = ['{WORDING}']\n"
+    configuration = (
+        f"\n[tool.mutmut]\nsource_paths = ['wire', 'pmap', 'client']\ndo_not_mutate_patterns = ['{WORDING}']\n"
+    )
     (folder / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text() + configuration)
 
 

@@ -15,8 +15,8 @@ from wire.padding import MAX_PADDED_BYTES, at_least, no_padding, pad, padme, pow
         (0, 256),
         (255, 256),
         (256, 256),
-        # L has the exponent E = floor(log2 L), of which S = floor(log2 E) + 1 bits are written: the last E - S bits of a
-        # padded length are zero.
+        # L has the exponent E = floor(log2 L), which S = floor(log2 E) + 1 bits write: the last E - S bits of a padded
+        # length are zero.
         (257, 272),
         (272, 272),
         (273, 288),
