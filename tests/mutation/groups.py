@@ -30,7 +30,7 @@ GROUPS: Final = {
     "frames": Group(["wire/frames.py"], ["tests/wire/test_frames.py"], _PLAIN),
     "codec": Group(["wire/codec.py"], ["tests/wire/test_codec.py"], _PLAIN),
     "merkle": Group(["wire/merkle.py"], ["tests/wire/test_merkle.py"], _PLAIN),
-    "messages": Group(["wire/messages.py"], ["tests/wire/test_messages.py"], _PLAIN),
+    "messages": Group(["wire/messages.py"], ["tests/wire/test_messages.py"]),
     "alarm": Group(["wire/alarm.py"], ["tests/wire/test_alarm.py"], _PLAIN),
     "kv": Group(["wire/kv.py"], ["tests/wire/test_kv.py"], _PLAIN),
     "kv_results": Group(["wire/kv_results.py"], ["tests/wire/test_kv.py"], _PLAIN),
