@@ -27,7 +27,11 @@ GROUPS: Final = {
     "mail": Group(["wire/mail.py"], ["tests/wire/test_mail.py"]),
     "record": Group(["wire/record.py"], ["tests/wire/test_record.py"]),
     "checkpoint": Group(["wire/checkpoint.py"], ["tests/wire/test_checkpoint.py"], _PLAIN),
-    "frames": Group(["wire/frames.py"], ["tests/wire/test_frames.py"], _PLAIN),
+    "frames": Group(
+        ["wire/frames.py", "wire/frame_commands.py", "wire/frame_effects.py", "wire/frame_fields.py"],
+        ["tests/wire/test_frames.py"],
+        _PLAIN,
+    ),
     "codec": Group(["wire/codec.py"], ["tests/wire/test_codec.py"], _PLAIN),
     "merkle": Group(["wire/merkle.py"], ["tests/wire/test_merkle.py"], _PLAIN),
     "messages": Group(["wire/messages.py"], ["tests/wire/test_messages.py"]),
