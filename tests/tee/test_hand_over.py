@@ -93,9 +93,7 @@ def test_a_store_moves_to_new_code_on_another_machine_and_its_clients_go_on(
 
 
 @pytest.mark.parametrize("kind", KINDS if EVERY_ENGINE else ["etcd"])
-def test_a_store_that_both_hosts_reach_stays_where_it_is(
-    kind: str, folder: Path, start: Callable[..., Server]
-) -> None:
+def test_a_store_that_both_hosts_reach_stays_where_it_is(kind: str, folder: Path, start: Callable[..., Server]) -> None:
     shared = engine(kind).url(folder.name)
     old = start("old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--hand-over", "127.0.0.1:0")
     url, state = hand_over_url(old), folder / "alice.state"
