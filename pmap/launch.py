@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -85,8 +86,8 @@ class Launcher:
         if not self._settings.persistent:
             raise InvalidInput(f"the store is that of an enclave which keeps state, and {name} keeps none")
         restart = Restart(enclave, self.tee(create=False), self._randomness, untrusted_keyring, rotate=rotate)
-        for portion in untrusted_records:
-            restart.feed(portion)
+        # In one go, not a portion at a time: records are opened ahead of the one that is applied.
+        restart.feed(chain.from_iterable(untrusted_records))
         core = restart.finish()
         return Launched(core, restart.new_keyring, None)
 
