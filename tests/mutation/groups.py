@@ -55,4 +55,6 @@ GROUPS: Final = {
     "keyring": Group(["pmap/keyring.py"], ["tests/pmap/test_keyring.py"]),
     "invite": Group(["client/invite.py"], ["tests/client/test_invite.py"]),
     "http": Group(["client/http_interface.py"], ["tests/client/test_http_interface.py"]),
+    "der": Group(["wire/tee/der.py"], ["tests/wire/test_der.py"]),
+    "nitro": Group(["wire/tee/nitro.py"], ["tests/wire/test_nitro_evidence.py"]),
 }
