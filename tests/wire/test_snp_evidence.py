@@ -5,8 +5,12 @@ from __future__ import annotations
 import struct
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tee_authority import NOW, Issuer, chip_extensions, snp_report
 from tee_vectors import SNP
 
@@ -22,6 +26,7 @@ from wire.identity import Identity, SecurityLevel
 from wire.tee.snp import verify_snp
 from wire.tee.snp_report import SnpReport, SnpTcb
 from wire.tee.verify import verify_evidence
+from wire.tee.x509 import Certificate
 
 TCB = SnpTcb(4, 1, 20, 209)
 TURIN_TCB = SnpTcb(4, 1, 3, 80, fmc=2)
@@ -236,3 +241,179 @@ def test_an_empty_certificate_table_is_as_good_as_none() -> None:
 def test_the_recorded_report_is_not_accepted_with_another_vendors_chain() -> None:
     with pytest.raises(AttestationError):
         verify(SNP.evidence)
+
+
+# --- every field, byte and bound ---------------------------------------------------------------------------
+
+
+def full_report(version: int, *, turin: bool) -> bytes:
+    """A report, unsigned, in which every byte that may be anything is something."""
+    report = bytearray(0x80 + place % 0x7F for place in range(1184))
+    struct.pack_into("<IIQ", report, 0, version, 0xFEDCBA98, 1 << 63 | 1 << 17)
+    struct.pack_into("<II", report, 0x30, 3, 1)
+    struct.pack_into("<II", report, 0x48, _SIGNED_BY_VLEK, 0)
+    for tcb in (0x38, 0x180, 0x1E0, 0x1F0):
+        reserved = slice(tcb + 4, tcb + 7) if turin else slice(tcb + 2, tcb + 6)
+        report[reserved] = bytes(reserved.stop - reserved.start)
+    report[0x188] = 0x1A if turin else 0x19
+    for start, end in ((0x18B, 0x1A0), (0x1EB, 0x1EC), (0x1EF, 0x1F0), (0x208 if version == 5 else 0x1F8, 0x2A0)):
+        report[start:end] = bytes(end - start)
+    return bytes(report)
+
+
+@pytest.mark.parametrize(("version", "turin"), [(5, False), (5, True), (4, True), (3, False)])
+def test_every_field_of_a_report_is_read_from_its_place(version: int, turin: bool) -> None:
+    raw = full_report(version, turin=turin)
+
+    def tcb(at: int) -> SnpTcb:
+        if turin:
+            return SnpTcb(raw[at + 1], raw[at + 2], raw[at + 3], raw[at + 7], fmc=raw[at])
+        return SnpTcb(raw[at], raw[at + 1], raw[at + 6], raw[at + 7])
+
+    assert SnpReport.parse(raw) == SnpReport(
+        version=version,
+        guest_svn=0xFEDCBA98,
+        policy=1 << 63 | 1 << 17,
+        family_id=raw[0x10:0x20],
+        image_id=raw[0x20:0x30],
+        vmpl=3,
+        report_data=raw[0x50:0x90],
+        measurement=raw[0x90:0xC0],
+        host_data=raw[0xC0:0xE0],
+        id_key_digest=raw[0xE0:0x110],
+        author_key_digest=raw[0x110:0x140],
+        report_id=raw[0x140:0x160],
+        migration_agent=raw[0x160:0x180],
+        reported_tcb=tcb(0x180),
+        committed_tcb=tcb(0x1E0),
+        chip_id=raw[0x1A0:0x1E0],
+        signed_by_vlek=True,
+    )
+
+
+@pytest.mark.parametrize(("flags", "change"), [(2 << 2, {}), (0, {0x1EB: b"\x01"}), (0, {0x1EF: b"\x01"})])
+def test_another_signing_key_or_a_reserved_byte_is_malformed(flags: int, change: dict[int, bytes]) -> None:
+    with pytest.raises(EvidenceMalformed):
+        SnpReport.parse(snp_report(VCEK, TCB, flags=flags, change=change))
+
+
+@pytest.mark.parametrize(
+    ("agent", "least", "level", "status"),
+    [
+        (b"\x01" * 32, TCB, SecurityLevel.INSECURE, "has a migration agent"),
+        (b"\xff" * 32, None, SecurityLevel.STALE, "firmware not judged: no least TCB was given"),
+        (b"\xff" * 32, TCB, SecurityLevel.SECURE, "firmware covers the least TCB"),
+        (b"\xff" * 32, replace(TCB, snp=21), SecurityLevel.STALE, "firmware is below the least TCB"),
+    ],
+)
+def test_the_identity_says_everything_that_the_report_does(
+    agent: bytes, least: SnpTcb | None, level: SecurityLevel, status: str
+) -> None:
+    change = {0x10: b"\xaa" * 16, 0x20: b"\xbb" * 16, 0xC0: b"\xcc" * 32, 0x110: b"\xdd" * 48}
+    report = snp_report(VCEK, TCB, migration_agent=agent, vmpl=2, guest_svn=5, report_data=b"\x07" * 64, change=change)
+    assert verify(report, least=least) == Identity(
+        measurement=b"\x22" * 48,
+        signer=None,
+        product=0,
+        security_version=5,
+        level=level,
+        tee="snp",
+        report_data=b"\x07" * 64,
+        status=status,
+        debug=False,
+        details=(
+            ("guest policy", "0x30000"),
+            ("VMPL", "2"),
+            ("reported TCB", "boot loader 4, TEE 1, SNP 20, microcode 209"),
+            ("author key", "dd" * 48),
+            ("host data", "cc" * 32),
+            ("family and image id", "aa" * 16 + " " + "bb" * 16),
+            ("chip", "11" * 64),
+        ),
+        root=ARK.certificate.fingerprint,
+    )
+    assert str(TURIN_TCB) == "boot loader 4, TEE 1, SNP 3, microcode 80, FMC 2"
+
+
+def test_a_debug_policy_is_in_the_identity_too() -> None:
+    assert SnpReport.parse(snp_report(VCEK, TCB, policy=0x30000 | 1 << 19)).identity(None).debug
+    assert not SnpReport.parse(snp_report(VCEK, TCB)).identity(None).debug
+
+
+@pytest.mark.parametrize("at", [48, 71, 72 + 48, 72 + 71, 144, 0x1FF])
+def test_a_signature_with_a_reserved_byte_is_malformed(at: int) -> None:
+    report = bytearray(snp_report(VCEK, TCB))
+    report[0x2A0 + at] = 1
+    with pytest.raises(EvidenceMalformed, match="signature"):
+        verify(bytes(report))
+
+
+def test_a_key_on_another_curve_signs_no_report() -> None:
+    for made in (ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(VCEK.name)
+            .issuer_name(ASK.name)
+            .public_key(made.public_key())
+            .serial_number(1)
+            .not_valid_before(datetime.fromtimestamp(NOW - 60, UTC))
+            .not_valid_after(datetime.fromtimestamp(NOW + 60, UTC))
+        )
+        certificate = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
+        made_by_ask = certificate.sign(ASK.key, hashes.SHA384())
+        leaf = Certificate.parse(made_by_ask.public_bytes(serialization.Encoding.DER))
+        with pytest.raises(EvidenceMalformed, match="not on P-384"):
+            verify_snp(
+                snp_report(VCEK, TCB),
+                NOW,
+                chain=[leaf, ASK.certificate, ARK.certificate],
+                roots=[ARK.certificate.fingerprint],
+            )
+
+
+@pytest.mark.parametrize(
+    ("value", "chip", "refused"),
+    [
+        (b"\x04\x40" + CHIP, CHIP, None),
+        (b"\x04\x08" + CHIP[:8], TURIN_CHIP, None),
+        (b"\x05\x40" + CHIP, CHIP, EvidenceMalformed),
+        (b"\x04\x41" + CHIP, CHIP, EvidenceMalformed),
+        (b"\x04\x40" + CHIP[1:], CHIP, EvidenceMalformed),
+        (b"\x04\x40" + CHIP + b"\x11", CHIP, EvidenceMalformed),
+        (CHIP[1:], CHIP, EvidenceMalformed),
+        (b"", CHIP, EvidenceMalformed),
+        (b"\x04\x40" + b"\x12" * 64, CHIP, EvidenceForged),
+    ],
+)
+def test_a_chip_id_stands_bare_or_as_an_octet_string(
+    value: bytes, chip: bytes, refused: type[AttestationError] | None
+) -> None:
+    leaf = Issuer("SEV-VCEK", ASK, ca=False, extensions=chip_extensions(TCB, value))
+    report = snp_report(leaf, TCB, chip=chip)
+    if refused is None:
+        assert verify(report, leaf).level is SecurityLevel.SECURE
+    else:
+        with pytest.raises(refused):
+            verify(report, leaf)
+
+
+def test_a_chain_ends_at_its_root_or_after_three_certificates() -> None:
+    short = Issuer("SEV-VCEK", ARK, ca=False, extensions=chip_extensions(TCB, CHIP))
+    carried = table((VCEK_ID, short.certificate.der), (ARK_ID, ARK.certificate.der))
+    root = [ARK.certificate.fingerprint]
+    assert verify_snp(snp_report(short, TCB) + carried, NOW, roots=root).root == root[0]
+    upper = Issuer("upper", ARK)
+    lower = Issuer("lower", upper)
+    deep = Issuer("SEV-VCEK", lower, ca=False, extensions=chip_extensions(TCB, CHIP))
+    evidence = snp_report(deep, TCB) + table((VCEK_ID, deep.certificate.der))
+    with pytest.raises(UntrustedRoot, match=r"^the AMD chain ends"):
+        verify_snp(evidence, NOW, chain=[one.certificate for one in (lower, upper, ARK)], roots=root)
+
+
+def test_entries_of_a_table_that_are_empty_or_unknown_are_passed_over() -> None:
+    known = ((VCEK_ID, VCEK.certificate.der), (ASK_ID, ASK.certificate.der), (ARK_ID, ARK.certificate.der))
+    for strange in ((CRL_ID, b""), (CRL_ID, b"whatever"), (str(uuid.UUID(int=0)), b"whatever")):
+        evidence = snp_report(VCEK, TCB) + table(strange, *known)
+        assert verify_snp(evidence, NOW, roots=[ARK.certificate.fingerprint]).tee == "snp"
+    with pytest.raises(EvidenceMalformed, match="outside"):
+        verify_snp(snp_report(VCEK, TCB) + table(*known, (CRL_ID, b"whatever"))[:-1], NOW)
