@@ -57,5 +57,9 @@ GROUPS: Final = {
     "http": Group(["client/http_interface.py"], ["tests/client/test_http_interface.py"]),
     "der": Group(["wire/tee/der.py"], ["tests/wire/test_der.py"]),
     "snp": Group(["wire/tee/snp.py", "wire/tee/snp_report.py"], ["tests/wire/test_snp_evidence.py"]),
+    "x509": Group(
+        ["wire/tee/x509.py"],
+        ["tests/wire/test_x509.py", "tests/wire/test_snp_evidence.py", "tests/wire/test_nitro_evidence.py"],
+    ),
     "nitro": Group(["wire/tee/nitro.py"], ["tests/wire/test_nitro_evidence.py"]),
 }
