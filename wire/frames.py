@@ -60,6 +60,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -130,6 +132,11 @@ def _read(read: Read, kinds: _Kinds) -> Any:
 
 
 # --- decoding the host's messages -----------------------------------------------------------------------
+
+
+def _decode_prepare(fields: Any) -> Prepare:
+    (keyring,) = expect(fields, object)
+    return Prepare(_optional_bytes(keyring))
 
 
 def _decode_start(fields: Any) -> Start:
@@ -213,6 +220,11 @@ def _decode_stop(fields: Any) -> Stop:
 
 
 # --- decoding the enclave's messages --------------------------------------------------------------------
+
+
+def _decode_prepared(fields: Any) -> Prepared:
+    expect(fields)
+    return Prepared()
 
 
 def _decode_ready(fields: Any) -> Ready:
@@ -399,6 +411,7 @@ _KINDS: Final[dict[type, int]] = {
     HandOver: 9,
     TakeOver: 10,
     Receive: 11,
+    Prepare: 12,
     Ready: 17,
     Delivered: 18,
     Learned: 19,
@@ -409,6 +422,7 @@ _KINDS: Final[dict[type, int]] = {
     Requested: 24,
     Received: 25,
     Declined: 26,
+    Prepared: 27,
 }
 
 _RECORDS: Final[_Kind] = (MAX_FRAME_BYTES, _decode_records)
@@ -424,6 +438,7 @@ _COMMANDS: Final[_Kinds] = {
     _KINDS[HandOver]: (_HANDOVER_FRAME_BYTES, _decode_hand_over),
     _KINDS[TakeOver]: (_HANDOVER_FRAME_BYTES, _decode_take_over),
     _KINDS[Receive]: (_HANDOVER_FRAME_BYTES, _decode_receive),
+    _KINDS[Prepare]: (MAX_KEYRING_BYTES + _ITEM_OVERHEAD_BYTES, _decode_prepare),
 }
 
 _EFFECTS: Final[_Kinds] = {
@@ -437,4 +452,5 @@ _EFFECTS: Final[_Kinds] = {
     _KINDS[Requested]: (_HANDOVER_FRAME_BYTES, _decode_requested),
     _KINDS[Received]: (_SMALL_FRAME_BYTES, _decode_received),
     _KINDS[Declined]: (_SMALL_FRAME_BYTES, _decode_declined),
+    _KINDS[Prepared]: (_ITEM_OVERHEAD_BYTES, _decode_prepared),
 }
