@@ -34,7 +34,8 @@ SUCCESSOR_SECONDS: Final = 3600.0
 @click.option(
     "--standby",
     is_flag=True,
-    help="While another host serves the store, wait; take over when it has left, or its lease has lapsed.",
+    help="While another host serves the store, wait, with the enclave started; take over when it has left, or its lease"
+    " has lapsed.",
 )
 @tee_options
 @click.option(
