@@ -12,12 +12,14 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -26,6 +28,16 @@ START_SECONDS = 60.0
 POSTGRESQL_BINARIES = Path("/usr/lib/postgresql/15/bin")
 ACCESS_KEY, SECRET_KEY, BUCKET = "pmap-test", "not-a-secret", "pmap"
 DATABASE_PASSWORD = "not a secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files with which an engine serves TLS. ``mutual``: its clients have to show certificates of the authority."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+    mutual: bool = False
 
 
 class Server(Protocol):
@@ -142,7 +154,7 @@ class Postgresql:
 
     kind = "postgresql"
 
-    def __init__(self, where: Path | None = None, data: Path | None = None) -> None:
+    def __init__(self, where: Path | None = None, data: Path | None = None, tls: Tls | None = None) -> None:
         """``where``: the folder for everything. ``data``: another place for the data, which exists and is empty."""
         self.folder = folder(self.kind) if where is None else where
         self.port = free_port()
@@ -162,7 +174,7 @@ class Postgresql:
             [
                 str(POSTGRESQL_BINARIES / "postgres"), "-D", str(self.data), "-p", str(self.port),
                 "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}",
-                "-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB",
+                "-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB", *self._tls(tls),
             ],
             self.folder / "log",
             user=self._user,
@@ -197,6 +209,20 @@ class Postgresql:
                 os.kill(int(child), signal.SIGKILL)
         wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "the end of PostgreSQL")
 
+    def _tls(self, tls: Tls | None) -> list[str]:
+        """The server's options. It wants the key to be its own, and nobody else's."""
+        if tls is None:
+            return []
+        options = ["-c", "ssl=on"]
+        for setting, source in (("ssl_cert_file", tls.certificate), ("ssl_key_file", tls.key)):
+            copy = self.folder / setting
+            shutil.copyfile(source, copy)
+            copy.chmod(0o600)
+            if self._user is not None:
+                shutil.chown(copy, self._user)
+            options += ["-c", f"{setting}={copy}"]
+        return options
+
     def url(self, store: str, port: int | None = None) -> str:
         return f"{self._url('stores', port)}?store={store}"
 
@@ -219,34 +245,54 @@ class Postgresql:
 
 
 class Etcd:
-    """A cluster of three members."""
+    """A cluster, of three members unless it is told otherwise."""
 
     kind = "etcd"
 
-    def __init__(self, where: Path | None = None, quota_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        where: Path | None = None,
+        quota_bytes: int = 0,
+        *,
+        members: int = 3,
+        tls: Tls | None = None,
+        token_seconds: int = 300,
+    ) -> None:
+        """``tls``: for its clients. ``token_seconds``: how long a user's token is good while it is not used."""
         self.folder = folder(self.kind) if where is None else where
-        self.ports = [free_port() for _ in range(3)]
-        peers = [free_port() for _ in range(3)]
+        self.ports = [free_port() for _ in range(members)]
+        self._tls = tls
+        scheme = "http" if tls is None else "https"
+        peers = [free_port() for _ in range(members)]
         cluster = ",".join(f"m{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
         self.members = [
             Program(
                 [
                     "etcd", "--name", f"m{number}", "--data-dir", str(self.folder / f"m{number}"),
-                    "--listen-client-urls", f"http://127.0.0.1:{self.ports[number]}",
-                    "--advertise-client-urls", f"http://127.0.0.1:{self.ports[number]}",
+                    "--listen-client-urls", f"{scheme}://127.0.0.1:{self.ports[number]}",
+                    "--advertise-client-urls", f"{scheme}://127.0.0.1:{self.ports[number]}",
                     "--listen-peer-urls", f"http://127.0.0.1:{peers[number]}",
                     "--initial-advertise-peer-urls", f"http://127.0.0.1:{peers[number]}",
                     "--initial-cluster", cluster, "--initial-cluster-token", self.folder.name,
                     "--heartbeat-interval", "50", "--election-timeout", "500", "--log-level", "error",
-                    "--quota-backend-bytes", str(quota_bytes),
+                    "--quota-backend-bytes", str(quota_bytes), "--auth-token-ttl", str(token_seconds),
+                    "--bcrypt-cost", "4", *self._tls_options(),
                 ],
                 self.folder / f"log{number}",
             )
-            for number in range(3)
+            for number in range(members)
         ]  # fmt: skip
         for member in self.members:
             member.start()
         self.wait()
+
+    def _tls_options(self) -> list[str]:
+        if self._tls is None:
+            return []
+        options = ["--cert-file", str(self._tls.certificate), "--key-file", str(self._tls.key)]
+        if self._tls.mutual:
+            options += ["--client-cert-auth", "--trusted-ca-file", str(self._tls.authority)]
+        return options
 
     def wait(self) -> None:
         """Until there is a leader, and every member that runs follows it."""
@@ -289,11 +335,16 @@ class Etcd:
             member.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    @staticmethod
-    def _status(port: int) -> dict[str, str] | None:
-        from http.client import HTTPConnection, HTTPException
+    def _status(self, port: int) -> dict[str, str] | None:
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
-        connection = HTTPConnection("127.0.0.1", port, timeout=2)
+        if self._tls is None:
+            connection = HTTPConnection("127.0.0.1", port, timeout=2)
+        else:
+            context = ssl.create_default_context(cafile=self._tls.authority)
+            context.check_hostname = False
+            context.load_cert_chain(self._tls.certificate, self._tls.key)
+            connection = HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
         try:
             connection.request("POST", "/v3/maintenance/status", b"{}")
             found: dict[str, str] = json.loads(connection.getresponse().read())
@@ -309,8 +360,10 @@ class S3:
 
     kind = "s3"
 
-    def __init__(self, where: Path | None = None) -> None:
+    def __init__(self, where: Path | None = None, tls: Tls | None = None) -> None:
+        """``tls``: for :attr:`tls_port`, beside the port without it."""
         self.folder = folder(self.kind) if where is None else where
+        self.tls_port = free_port()
         self.port = free_port(above=(0, 10_000))
         master, volume, filer = (free_port(above=(0, 10_000)) for _ in range(3))
         identity = {
@@ -327,7 +380,7 @@ class S3:
             [
                 program, "server", "-s3", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                 f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-                f"-s3.port={self.port}",
+                f"-s3.port={self.port}", *self._tls_options(tls),
                 "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}", "-volume.max=40",
                 "-master.volumeSizeLimitMB=128",
                 "-master.volumePreallocate=false",
@@ -335,6 +388,11 @@ class S3:
             self.folder / "log",
         )  # fmt: skip
         self.start()
+
+    def _tls_options(self, tls: Tls | None) -> list[str]:
+        if tls is None:
+            return []
+        return [f"-s3.port.https={self.tls_port}", f"-s3.cert.file={tls.certificate}", f"-s3.key.file={tls.key}"]
 
     def start(self) -> None:
         self._server.start()

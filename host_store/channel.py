@@ -46,7 +46,10 @@ class EnclaveChannel(Protocol):
     def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
         """The effects of a batch of at most ``MAX_BATCH_MAILS`` items and ``MAX_BATCH_BYTES``, as they are made.
 
-        Raises (while iterating):
+        An enclave in a process of its own is at work when this returns. Nothing else is asked of it before the last
+        effect was taken.
+
+        Raises (also while iterating):
             HostUnavailable: it ended; what it had not answered may have been executed, but nothing of it is stored.
             Malformed: it does not speak the protocol.
         """

@@ -119,6 +119,9 @@ class EnclaveProcess:
     def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
         """See :class:`host_store.channel.EnclaveChannel`."""
         self._ask(Deliver(list(batch)))
+        return self._deliveries()
+
+    def _deliveries(self) -> Iterator[Delivery]:
         last = False
         while not last:
             last, delivery = _expect(Delivered, self._hear())

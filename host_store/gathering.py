@@ -28,12 +28,18 @@ class Gathering:
     def __init__(self) -> None:
         self.wanted = 1
 
+    @property
+    def enough(self) -> int:
+        """How many make a batch at once while the last one is not stored yet: waiting would keep the disk waiting,
+        and whoever is to be answered."""
+        return (self.wanted + 1) // 2
+
     def patience(self, batch_seconds: float) -> float:
         """For how long (seconds), after a batch that took so long."""
         return min(PATIENCE * batch_seconds, LONGEST_WAIT_SECONDS)
 
     def took(self, count: int, *, overlapping: bool) -> None:
-        """A batch of so many mails begins. ``overlapping``: while an earlier one is not on the disk yet."""
+        """A batch of so many mails begins. ``overlapping``: while the one before is not on the disk yet."""
         if count < self.wanted:
             self.wanted = max(1, count)
         elif overlapping:

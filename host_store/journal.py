@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from host_store import journal_frame
+from host_store.arguments import Commit
 from host_store.journal_frame import ID_BYTES, Frame
-from host_store.pending import Commit
 from host_store.store_folder import sync
 from wire.errors import CorruptedStore, StoreUnavailable
 from wire.limits import KIB, MIB

@@ -25,7 +25,7 @@ from host_store.store import ADDRESS_BYTES, LEAF_BYTES, OutboxItem
 from wire.errors import CorruptedStore
 
 if TYPE_CHECKING:
-    from host_store.pending import Commit
+    from host_store.arguments import Commit
 
 ID_BYTES: Final = 16
 """Length of a journal's id: random, new for each use of the file."""

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from host_store.arguments import Commit
 from host_store.journal import JOURNAL_FILE, MAX_FRAME_BYTES, Journal, read_journal
 from host_store.journal_frame import frame_length
 from host_store.lmdb_environment import LmdbEnvironment
@@ -36,7 +37,7 @@ from host_store.lmdb_tables import (
     read_head,
     replace_records,
 )
-from host_store.pending import NO_LEAF, Commit, Pending
+from host_store.pending import NO_LEAF, Pending
 from host_store.store_folder import StoreFolder
 from wire.errors import StoreError, StoreFenced, StoreUnavailable
 

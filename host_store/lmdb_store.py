@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from host_store.arguments import Commit, check_address, check_keyring, check_place, check_range, check_subtree
 from host_store.journal import JOURNAL_BYTES, JOURNAL_FILE
 from host_store.lmdb_commits import LmdbCommits, holds_group, write_group
 from host_store.lmdb_environment import INITIAL_MAP_BYTES, LmdbEnvironment, create_environment
@@ -29,11 +30,11 @@ from host_store.lmdb_tables import (
     read_outbox_item,
     record_key,
 )
-from host_store.pending import NO_LEAF, Commit, Pending, check_place
-from host_store.store import ADDRESS_BYTES, Head, OutboxItem, StoreStats
+from host_store.pending import NO_LEAF, Pending
+from host_store.store import Head, OutboxItem, StoreStats
 from host_store.store_folder import StoreFolder
-from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, StoreExists, StoreMissing, StoreUnavailable
-from wire.limits import MAX_KEYRING_BYTES, MAX_TREE_SIZE, RECORDS_PER_READ_BYTES
+from wire.errors import CorruptedStore, StoreExists, StoreMissing, StoreUnavailable
+from wire.limits import RECORDS_PER_READ_BYTES
 
 if TYPE_CHECKING:
     from host_store.lmdb_environment import Table, Transaction
@@ -105,7 +106,7 @@ class LmdbStore:
 
     def create(self, keyring: bytes, record: bytes, leaf: bytes) -> None:
         """Store the first keyring with record 1."""
-        _check_keyring(keyring)
+        check_keyring(keyring)
         first = Pending.none(Head(0, 1), NO_LEAF).with_next(Commit.checked(1, record, leaf, 0, (), ()))
 
         def change(transaction: Transaction, tables: Sequence[Table]) -> None:
@@ -122,7 +123,7 @@ class LmdbStore:
 
     def replace_keyring(self, keyring: bytes) -> None:
         """Put another keyring in the place of the stored one."""
-        _check_keyring(keyring)
+        check_keyring(keyring)
 
         def change(transaction: Transaction, tables: Sequence[Table]) -> None:
             if transaction.get(KEYRING_KEY, db=tables[META]) is None:
@@ -154,8 +155,7 @@ class LmdbStore:
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Records ``start..stop-1`` in order."""
-        if not 1 <= start <= stop <= MAX_TREE_SIZE + 1:
-            raise InvalidInput(f"{start} to {stop} (exclusive) is no range of records")
+        check_range(start, stop)
         return self._read(start, stop)
 
     def _read(self, start: int, stop: int) -> Iterator[bytes]:
@@ -178,9 +178,7 @@ class LmdbStore:
     def node(self, level: int, index: int) -> bytes:
         """Root of a complete subtree: at most 128 nodes to read and 127 hashes; twice that for the very newest."""
         with self._commits.view() as (transaction, tables, pending):
-            leaves = pending.n
-            if not 0 <= level <= leaves.bit_length() or not 0 <= index < leaves >> level:
-                raise InvalidInput(f"a tree of {leaves} leaves has no complete subtree {index} at level {level}")
+            check_subtree(pending.n, level, index)
             recent = [commit.leaf for commit in pending.commits]
             return History(transaction, tables[LEAVES], tables[NODES], pending.base.n, recent).node(level, index)
 
@@ -188,8 +186,7 @@ class LmdbStore:
 
     def outbox(self, address: bytes, limit: int = 256) -> list[OutboxItem]:
         """What waits for one session, oldest first."""
-        if len(address) != ADDRESS_BYTES:
-            raise InvalidInput(f"an address of {len(address)} bytes; it has {ADDRESS_BYTES}")
+        check_address(address)
         with self._commits.view() as (transaction, tables, pending):
             return read_outbox(transaction, tables, pending, address, limit)
 
@@ -220,11 +217,6 @@ class LmdbStore:
                 raise StoreUnavailable(f"cannot look at {path}: {error.strerror}") from error
         used_bytes = self._environment.page_bytes_used() + self._commits.journal_bytes
         return StoreStats(file_bytes, used_bytes, head.n - head.first + 1, waiting)
-
-
-def _check_keyring(keyring: bytes) -> None:
-    if len(keyring) > MAX_KEYRING_BYTES:
-        raise LimitExceeded(f"a keyring of {len(keyring)} bytes; the most is {MAX_KEYRING_BYTES}")
 
 
 def _holds_keyring(transaction: Transaction, tables: Sequence[Table], keyring: bytes) -> bool:

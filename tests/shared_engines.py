@@ -5,8 +5,12 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+from tls_authority import TlsAuthority
 
 from benchmarks.engine_servers import KINDS, S3, Etcd, Postgresql, missing
 
@@ -14,8 +18,17 @@ AnyServer = Postgresql | Etcd | S3
 
 
 @functools.cache
+def authority(name: str) -> TlsAuthority:
+    """An authority of this run. ``"ours"`` has issued the certificate of the shared S3 server."""
+    folder = Path(tempfile.mkdtemp(prefix="pmap-tls-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return TlsAuthority(folder, name)
+
+
+@functools.cache
 def _started(kind: str) -> AnyServer:
-    server = KINDS[kind]()
+    # A start of SeaweedFS takes seconds, and it serves both: the others get servers of their own for TLS.
+    server = S3(tls=authority("ours").server()) if kind == "s3" else KINDS[kind]()
     atexit.register(server.stop)
     return server
 

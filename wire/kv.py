@@ -202,7 +202,8 @@ def _encode_operation(operation: Operation) -> list[Any]:
 
 def decode_operations(untrusted: bytes) -> list[Operation]:
     """A mail's operations. Raises :class:`Malformed` and :class:`LimitExceeded`."""
-    fields = unpack(untrusted, MAX_BODY_BYTES, max_items=2 * MAX_OPERATIONS, max_arrays=MAX_OPERATIONS + 1)
+    # An operation is one array, and an import brings its entries in a second one.
+    fields = unpack(untrusted, MAX_BODY_BYTES, max_items=2 * MAX_OPERATIONS, max_arrays=2 * MAX_OPERATIONS + 1)
     if type(fields) is not list or not fields:
         raise Malformed("a mail to the key-value enclave is an array of operations")
     if len(fields) > MAX_OPERATIONS:

@@ -39,14 +39,8 @@ def encode_results(results: Sequence[Result]) -> bytes:
 
 
 def _encode_result(result: Result) -> Any:
-    match result:
-        case Page(entries, following):
-            return [flat(entries), following]
-        case ShardStatus(signed, residue, arrived):
-            return [signed, residue, None if arrived is None else list(arrived)]
-        case Usage() | Arrived():
-            return list(result)
-    return result
+    # Of the others, a named tuple is packed as the array of its fields.
+    return [flat(result.entries), result.next] if isinstance(result, Page) else result
 
 
 def decode_results(payload: bytes | None, operations: Sequence[Operation]) -> list[Result]:

@@ -212,7 +212,7 @@ class Refused(NamedTuple):
     @classmethod
     def of(cls, error: PmapError) -> Refused:
         """The nearest class that may cross the boundary."""
-        name = next((base.__name__ for base in type(error).__mro__ if base.__name__ in REFUSALS), "PmapError")
+        name = next(base.__name__ for base in type(error).__mro__ if base.__name__ in REFUSALS)
         return cls(name, str(error)[:MAX_REFUSAL_TEXT_CHARACTERS])
 
     def error(self) -> PmapError:

@@ -12,13 +12,13 @@ a **claim** says that from here on ``host`` is the one who writes. The first com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from host_store.store import ADDRESS_BYTES, LEAF_BYTES, OutboxItem
+from host_store.arguments import Commit, check_keyring
+from host_store.store import ADDRESS_BYTES, LEAF_BYTES
 from wire.codec import expect, pack, unpack
-from wire.errors import CorruptedStore, InvalidInput, LimitExceeded, Malformed, UnsupportedVersion
+from wire.errors import CorruptedStore, Malformed, UnsupportedVersion
 from wire.limits import MAX_KEYRING_BYTES, MAX_RECORD_BYTES, MAX_TREE_SIZE
 
 VERSION: Final = 1
@@ -28,7 +28,6 @@ MAX_HEADER_BYTES: Final = 256 << 20
 MAX_HOST_CHARACTERS: Final = 256  # characters
 
 _LENGTH_BYTES: Final = 4
-_NUMBERS: Final = 1 << 64
 _INDEXES: Final = 1 << 32
 
 
@@ -66,41 +65,15 @@ class Entry(NamedTuple):
     size: int
 
 
-def encode_commit(
-    host: str,
-    n: int,
-    record: bytes,
-    leaf: bytes,
-    trim: int,
-    outbox: Sequence[OutboxItem],
-    drops: Sequence[tuple[int, int]],
-    keyring: bytes | None = None,
-) -> tuple[Entry, bytes]:
-    """A commit's entry and its bytes.
-
-    Raises:
-        InvalidInput: what :meth:`host_store.store.Store.append` says; two items at one index.
-        LimitExceeded: record or keyring too long.
-    """
-    if not 1 <= n <= MAX_TREE_SIZE or not 0 <= trim <= n:
-        raise InvalidInput(f"record {n} with a trim to {trim}: records count from 1, and a trim spares the new one")
-    if len(leaf) != LEAF_BYTES:
-        raise InvalidInput(f"a leaf hash of {len(leaf)} bytes; it has {LEAF_BYTES}")
-    if len(record) > MAX_RECORD_BYTES:
-        raise LimitExceeded(f"a record of {len(record)} bytes; the most is {MAX_RECORD_BYTES}")
-    for item in outbox:
-        check_place(n, item.index)
-        if item.n != n or len(item.address) != ADDRESS_BYTES:
-            raise InvalidInput(f"append {n} with an item of commit {item.n} for {len(item.address)} bytes of address")
-    if len({item.index for item in outbox}) != len(outbox):
-        raise InvalidInput("two items of one commit have the same index")
-    for m, index in drops:
-        check_place(m, index)
+def encode_commit(host: str, commit: Commit, keyring: bytes | None = None) -> tuple[Entry, bytes]:
+    """A commit's entry and its bytes. Raises :class:`LimitExceeded` for a keyring that is too long."""
     if keyring is not None:
         check_keyring(keyring)
+    record, outbox = commit.record, commit.outbox
     flat = [field for item in outbox for field in (item.index, item.address, len(item.message))]
-    dropped = [field for place in drops for field in place]
-    header = pack([VERSION, Kind.COMMIT, host, b"", n, trim, leaf, len(record), keyring, flat, dropped])
+    dropped = [field for place in commit.drops for field in place]
+    numbers = (commit.n, commit.trim, commit.leaf)
+    header = pack([VERSION, Kind.COMMIT, host, b"", *numbers, len(record), keyring, flat, dropped])
     data = b"".join([len(header).to_bytes(_LENGTH_BYTES, "big"), header, record, *[item.message for item in outbox]])
     begins = _LENGTH_BYTES + len(header)
     offset = begins + len(record)
@@ -108,8 +81,8 @@ def encode_commit(
     for item in outbox:
         messages.append(Message(item.index, item.address, offset, len(item.message)))
         offset += len(item.message)
-    kind = Kind.COMMIT
-    return Entry(kind, host, b"", n, trim, leaf, begins, len(record), keyring, messages, list(drops), offset), data
+    drops = list(commit.drops)
+    return Entry(Kind.COMMIT, host, b"", *numbers, begins, len(record), keyring, messages, drops, offset), data
 
 
 def encode_claim(host: str, nonce: bytes) -> bytes:
@@ -189,15 +162,3 @@ def _check_kind(entry: Entry) -> None:
         whole = whole and (entry.keyring is not None) == (entry.kind is Kind.KEYRING)
     if not whole:
         raise Malformed("its header is out of range")
-
-
-def check_place(n: int, index: int) -> None:
-    """Raises :class:`InvalidInput`: no item can be there."""
-    if not 0 <= n < _NUMBERS or not 0 <= index < _INDEXES:
-        raise InvalidInput(f"item {index} of commit {n} is outside 0..2**32-1 of 0..2**64-1")
-
-
-def check_keyring(keyring: bytes) -> None:
-    """Raises :class:`LimitExceeded`."""
-    if len(keyring) > MAX_KEYRING_BYTES:
-        raise LimitExceeded(f"a keyring of {len(keyring)} bytes; the most is {MAX_KEYRING_BYTES}")

@@ -7,9 +7,13 @@ reads are linearizable.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+
+# Else gRPC writes of its own to standard error, for example whenever a certificate is refused. It is read once, below.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 from aetcd import rpc
@@ -34,6 +38,14 @@ _CHANNEL_OPTIONS: Final = (
 _DOWN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _RENEW: Final = ("invalid auth token", "revision of auth store is old")
 """A token has lapsed, or users and rights were changed since it was given."""
+_NOT_CONNECTED: Final = "failed to connect"
+_BAD_TLS: Final = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is refused, no authority that we trust has issued it (ca=)"),
+    ("Hostname Verification Check failed", "its certificate is refused, it is for another host"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
+)
+_ENDED: Final = ("TSI_", "Socket closed", "Connection reset")
+"""What gRPC says of a connection that the server ends before anything was asked."""
 LOOK_SECONDS: Final = 0.5
 """How long each member is asked who leads."""
 
@@ -185,9 +197,21 @@ class EtcdEngine:
             self._token = None
             return EngineDown(f"{self.where}: the session has ended, nothing was changed")
         self._asked = None  # whoever leads now is looked for
+        if _NOT_CONNECTED in details and (meaning := self._connection_failure(details)):
+            return EngineDown(f"cannot connect to {self.where}: {meaning}")  # to this member; others may do better
         if code in _DOWN or "leader" in details or "too many requests" in details:
             return EngineDown(f"{self.where} does not answer, the outcome is unknown: {details}")
         return StoreUnavailable(f"{self.where} refuses, nothing was changed: {details or code.name}")
+
+    def _connection_failure(self, details: str) -> str:
+        """What is wrong with TLS, for people; empty where it is something else."""
+        for text, meaning in _BAD_TLS:
+            if text in details:
+                return meaning
+        if any(text in details for text in _ENDED):
+            wanted = "another certificate of ours (cert=, key=)" if self._credentials.tls else "TLS (ca=, tls=true)"
+            return f"it ends the connection, and may want {wanted}"
+        return ""
 
 
 class _Member:

@@ -241,7 +241,9 @@ class _Connection:
         return EngineDown(f"cannot connect to {self._where}: {said}")
 
     def _libpq_says(self) -> str:
-        return _one_line(self._libpq.get_error_message()) or "no reason was given"
+        first, *others = self._libpq.get_error_message().strip().splitlines() or ["no reason was given"]
+        # One attempt with TLS and one without, as sslmode=prefer makes them, say the same twice.
+        return _one_line(" ".join([first, *(line for line in others if not line.endswith(first))]))
 
     def _wait(self, events: int, end: float) -> int:
         left = end - time.monotonic()

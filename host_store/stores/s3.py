@@ -30,6 +30,16 @@ from wire.errors import CorruptedStore, InvalidInput, StoreUnavailable
 PART_BYTES: Final = 4 << 20
 READERS: Final = 16
 """Objects that are read at once."""
+_SAID_CHARACTERS: Final = 500  # of what the service or the library says
+
+# The reason stands in what the library says for debugging, or in the service's XML.
+_BAD_CERTIFICATE: Final = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_CERTIFICATE_IS: Final = {
+    "UnknownIssuer": "no authority that we trust has issued it (ca=, AWS_CA_BUNDLE)",
+    "NotValidForName": "it is for another host",
+    "NotValidForNameContext": "it is for another host",
+}
+_SERVICE_ERROR: Final = re.compile(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>")
 
 Result = TypeVar("Result")
 
@@ -138,9 +148,15 @@ class S3Engine:
             raise self._failure(error) from error
 
     def _failure(self, error: Any) -> StoreUnavailable:
+        if refused := _BAD_CERTIFICATE.search(str(error)):
+            reason = _CERTIFICATE_IS.get(refused[1], refused[1])
+            return StoreUnavailable(f"cannot connect to {self.where}: its certificate is refused, {reason}")
         said = _one_line(error)
         return EngineDown(f"{self.where} does not answer as it should, the outcome is unknown: {said}")
 
 
 def _one_line(error: object) -> str:
-    return " ".join(str(error).partition("Debug source")[0].split())[:500]
+    said = str(error).partition("Debug source")[0]
+    if answer := _SERVICE_ERROR.search(said):
+        said = f"{answer[2]} ({answer[1]})"
+    return " ".join(said.split())[:_SAID_CHARACTERS]

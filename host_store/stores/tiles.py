@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+from host_store.arguments import check_subtree
 from host_store.store import LEAF_BYTES
-from wire.errors import CorruptedStore, InvalidInput, Malformed
+from wire.errors import CorruptedStore, Malformed
 from wire.merkle import node_hash
 
 TILE_LEVELS: Final = 8
@@ -68,8 +69,7 @@ class Tiles:
 
     def wanted(self, level: int, index: int) -> TileName | None:
         """The tile that :meth:`node` needs and has not: read it and :meth:`offer` it. Raises :class:`InvalidInput`."""
-        if not 0 <= level <= self.leaves.bit_length() or not 0 <= index < self.leaves >> level:
-            raise InvalidInput(f"a tree of {self.leaves} leaves has no complete subtree {index} at level {level}")
+        check_subtree(self.leaves, level, index)
         name = TileName(level - level % TILE_LEVELS, (index << level % TILE_LEVELS) >> TILE_LEVELS)
         return None if self._held(name) is not None else name
 

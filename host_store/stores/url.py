@@ -181,7 +181,7 @@ def _postgresql(parts: Any, query: dict[str, str], options: Options) -> Engine:
 def _etcd(parts: Any, query: dict[str, str], options: Options) -> Engine:
     module = _extra("etcd", "aetcd")
     given, _at, members = parts.netloc.rpartition("@")
-    user, _colon, password = given.partition(":")
+    user, password = (unquote(part) for part in given.partition(":")[::2])
     environment = os.environ
     if not user and environment.get("ETCDCTL_USER"):
         user, _colon, password = environment["ETCDCTL_USER"].partition(":")
@@ -198,8 +198,8 @@ def _etcd(parts: Any, query: dict[str, str], options: Options) -> Engine:
     if (certificate is None) != (key is None):
         raise InvalidInput("a client certificate for etcd is two files, cert= and key= (ETCDCTL_CERT, ETCDCTL_KEY)")
     credentials = module.Credentials(
-        user=unquote(user) or None,
-        password=unquote(password),
+        user=user or None,
+        password=password,
         tls=_FLAGS.get(tls, authority is not None or certificate is not None),
         authority=_file(authority),
         certificate=_file(certificate),

@@ -7,31 +7,19 @@ from pathlib import Path
 
 import pytest
 from adversarial_host import AdversarialHost
-from hypothesis import given
-from hypothesis import strategies as st
 
 from client import Batch, HandlerFailed, InProcessTransport, KeyValueClient, MailFailed, SwapFailed, Usage
 from client.kv_operations import MAIL_OPERATIONS, Paging, mails
 from pmap.kv import KeyValueEnclave
-from wire.codec import pack
-from wire.errors import InvalidInput, LimitExceeded, MailTooLarge, Malformed
+from wire.errors import InvalidInput, LimitExceeded, Malformed
 from wire.kv import (
-    Delete,
     Get,
-    Operation,
     Page,
     Put,
     Scan,
-    Size,
     Swap,
-    after_prefix,
-    decode_operations,
-    encode_operations,
-    failed_swap,
-    swap_failed_text,
 )
-from wire.kv_results import decode_results, encode_results
-from wire.limits import MAX_BODY_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_STORED_VALUE_BYTES
+from wire.limits import MAX_KEY_BYTES
 
 
 class Small(KeyValueEnclave):
@@ -237,132 +225,6 @@ def test_a_reply_that_is_none_of_the_key_value_enclave_is_malformed(tmp_path: Pa
 def test_printing_shows_nothing_of_the_entries(kv: KeyValueClient) -> None:
     kv["secret"] = b"value"
     assert "secret" not in repr(kv) and kv.client.client_id[:16] in repr(kv)
-
-
-# --- the wire format ------------------------------------------------------------------------------------------
-
-keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-values = st.binary(max_size=8)
-operations = st.one_of(
-    st.builds(Get, keys),
-    st.builds(Put, keys, values),
-    st.builds(Delete, keys),
-    st.builds(Swap, keys, st.none() | values, st.none() | values),
-    st.builds(Scan, keys, st.none() | keys, st.integers(1, 100), st.integers(1, 100)),
-    st.just(Size()),
-)
-
-
-@given(st.lists(operations, min_size=1, max_size=5))
-def test_operations_survive_their_encoding(batch: list[Operation]) -> None:
-    assert decode_operations(encode_operations(batch)) == batch
-
-
-@given(st.lists(st.tuples(keys, values), max_size=4), st.none() | keys, values)
-def test_results_survive_their_encoding(entries: list[tuple[str, bytes]], following: str | None, value: bytes) -> None:
-    asked = [Get("a"), Get("b"), Put("a", b""), Delete("a"), Swap("a", None, b""), Scan("", None, 1, 1), Size()]
-    results = [value, None, None, False, True, Page(entries, following), Usage(1, 2, 3)]
-    assert decode_results(encode_results(results), asked) == results
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        [],
-        "get",
-        5,
-        None,
-        [[]],
-        ["get"],
-        [["get"]],
-        [["get", b"bytes"]],
-        [["get", "a", "b"]],
-        [["put", "a", "text"]],
-        [["put", "a"]],
-        [["cas", "a", 1, None]],
-        [["cas", "a", None]],
-        [["scan", "", None, 0, 1]],
-        [["scan", "", None, 1, 0]],
-        [["scan", "", None, True, 1]],
-        [["scan", "", 5, 1, 1]],
-        [["scan", "", None, 1 << 40, 1]],
-        [["size", 1]],
-        [["drop", "a"]],
-        [[["get", "a"]]],
-        [["get", "a"], 5],
-    ],
-)
-def test_a_body_that_is_no_batch_is_malformed(fields: object) -> None:
-    with pytest.raises(Malformed):
-        decode_operations(pack(fields))
-
-
-def test_the_enclave_refuses_what_is_over_the_bounds() -> None:
-    for operation in ([["get", "x" * (MAX_KEY_BYTES + 1)]], [["put", "a", bytes(MAX_STORED_VALUE_BYTES + 1)]]):
-        with pytest.raises(LimitExceeded):
-            decode_operations(pack(operation))
-    with pytest.raises(Malformed):
-        decode_operations(pack([["size"]] * (MAX_OPERATIONS + 1)))
-    with pytest.raises(Malformed):
-        decode_operations(b"\x91" * 100)
-
-
-def test_the_client_refuses_what_is_over_the_bounds_before_sending_it() -> None:
-    with pytest.raises(InvalidInput):
-        encode_operations([])
-    with pytest.raises(LimitExceeded):
-        encode_operations([Size()] * (MAX_OPERATIONS + 1))
-    with pytest.raises(MailTooLarge):
-        encode_operations([Put("a", bytes(MAX_BODY_BYTES // 2))] * 2)
-    with pytest.raises(InvalidInput):
-        encode_operations([("get", "a")])  # type: ignore[list-item]
-
-
-@pytest.mark.parametrize(
-    ("asked", "answered"),
-    [
-        ([Get("a")], []),
-        ([Get("a")], [None, None]),
-        ([Get("a")], ["text"]),
-        ([Get("a")], [1]),
-        ([Put("a", b"")], [b""]),
-        ([Delete("a")], [None]),
-        ([Delete("a")], [1]),
-        ([Size()], [[1, 2]]),
-        ([Size()], [[1, 2, True]]),
-        ([Scan("", None, 1, 1)], [[["a"], None]]),
-        ([Scan("", None, 1, 1)], [[[b"a", b"b"], None]]),
-        ([Scan("", None, 1, 1)], [[["a", "b"], None]]),
-        ([Scan("", None, 1, 1)], [[["a", b"b"], 5]]),
-        ([Scan("", None, 1, 1)], [None]),
-    ],
-)
-def test_results_that_do_not_answer_the_operations_are_malformed(
-    asked: list[Operation], answered: list[object]
-) -> None:
-    with pytest.raises(Malformed):
-        decode_results(pack(answered), asked)
-    with pytest.raises(Malformed):
-        decode_results(None, asked)
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), keys)
-def test_the_end_of_a_prefix_comes_after_all_that_have_it_and_before_all_that_follow(prefix: str, key: str) -> None:
-    end = after_prefix(prefix)
-    inside = prefix <= key and (end is None or key < end)
-    assert inside is key.startswith(prefix)
-
-
-def test_the_end_of_a_prefix_is_a_text_that_can_be_a_key() -> None:
-    assert after_prefix("") is None and after_prefix("\U0010ffff") is None
-    assert after_prefix("a") == "b" and after_prefix("a\U0010ffff") == "b" and after_prefix("a\ud7ff") == "a\ue000"
-
-
-def test_only_the_exact_text_names_a_failed_swap() -> None:
-    assert failed_swap(swap_failed_text(0)) == 0 and failed_swap(swap_failed_text(9999)) == 9999
-    for text in ("", "compare-and-swap failed at operation ", "compare-and-swap failed at operation 01", "x 5"):
-        assert failed_swap(text) is None
-    assert failed_swap(swap_failed_text(5) + "\n") is None
 
 
 def test_paging_asks_for_no_more_than_is_left() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from memory_engine import MemoryEngine
 
+from host_store.arguments import Commit
 from host_store.store import Head, OutboxItem
 from host_store.stores import collector
 from host_store.stores.backup import restore, save
@@ -269,7 +270,7 @@ _ADDRESS = bytes(16)
     ],
 )
 def test_an_entry_is_decoded_strictly(field: int, value: object) -> None:
-    _entry, encoded = encode_commit("here", 3, b"record", bytes(32), 2, (), ())
+    _entry, encoded = encode_commit("here", Commit.checked(3, b"record", bytes(32), 2, (), ()))
     assert decode_entry(encoded, "it").n == 3
     with pytest.raises(CorruptedStore):
         decode_entry(changed(encoded, field, value), "it")
@@ -305,7 +306,7 @@ def test_a_claim_has_nothing_but_its_host(field: int, value: object) -> None:
 def test_an_index_is_decoded_strictly(field: int, value: object) -> None:
     state = LogState()
     for n in range(1, 4):
-        state.apply(encode_commit("here", n, b"r", bytes(32), 1, (), ())[0], NO_PARTS)
+        state.apply(encode_commit("here", Commit.checked(n, b"r", bytes(32), 1, (), ()))[0], NO_PARTS)
     fields = unpack(state.encode(), 1 << 20, max_arrays=16)
     assert LogState.decode(pack(fields), "it").head == Head(3, 1)
     fields[field] = value

@@ -7,29 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from engines.command_line import said, serve
 from shared_engines import engine
 
 from benchmarks.engine_servers import KINDS, free_port
-from host_store.cli import main
 from host_store.stores import url as urls
 from host_store.stores.engine import Patience
 from host_store.stores.loading import FORMAT_NAME, INDEX
 from host_store.stores.url import StoreUrl, connect
 from wire.errors import InvalidInput
-
-
-def said(*arguments: object) -> str:
-    """What a command that fails says: one line."""
-    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert done.exit_code == 1, done.output
-    line = done.output.strip()
-    assert line.startswith("Error: ") and "\n" not in line and "Traceback" not in line
-    return line
-
-
-def serve(url: str, tmp_path: Path) -> str:
-    return said("serve", "--store", url, "--simulated-key", tmp_path / "key", "--in-process")
 
 
 @pytest.mark.parametrize(
@@ -118,18 +104,6 @@ def test_an_engine_that_is_down_is_named_and_the_password_is_not(kind: str, tmp_
     assert line.startswith("Error: store unavailable")
     assert "127.0.0.1" in line
     assert "hidden" not in line
-
-
-@pytest.mark.parametrize("kind", ["postgresql", "s3"])
-def test_wrong_credentials_are_refused_at_once(kind: str, tmp_path: Path) -> None:
-    url = engine(kind).url("credentials")
-    wrong = {
-        "postgresql": url.replace("not%20a%20secret", "guessed"),
-        "s3": url.replace("not-a-secret", "guessed"),
-    }[kind]
-    line = serve(wrong, tmp_path)
-    assert ("password" in line) if kind == "postgresql" else ("refuses" in line)
-    assert "guessed" not in line
 
 
 def test_a_database_that_does_not_exist_is_named(tmp_path: Path) -> None:

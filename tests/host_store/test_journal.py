@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 import host_store.journal as journal_module
 from host_store import journal_frame
+from host_store.arguments import Commit
 from host_store.journal import JOURNAL_BYTES, JOURNAL_FILE, MAX_FRAME_BYTES, PAGE_BYTES, Journal
 from host_store.lmdb_store import LmdbStore
-from host_store.pending import Commit
 from host_store.store import Head, OutboxItem
 from host_store.store_folder import DATA_FILE
 from wire.errors import CorruptedStore, StoreFenced, StoreUnavailable

@@ -67,7 +67,7 @@ def main() -> int:
     outcomes: dict[str, Outcome] = {}
     for name in arguments.groups or GROUPS:
         print(f"--- {name}: {' '.join(GROUPS[name].modules)}", flush=True)
-        outcomes[name] = _run(arguments.work / name, GROUPS[name], listed)
+        outcomes[name] = _run(arguments.work.absolute() / name, GROUPS[name], listed)
     return _report(outcomes, listed)
 
 
@@ -101,7 +101,9 @@ def _prepare(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for source in SOURCES:
         shutil.copytree(REPOSITORY / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
-    configuration = f"\n[tool.mutmut]\nsource_paths = ['wire', 'pmap']\ndo_not_mutate_patterns = ['{WORDING}']\n"
+    configuration = (
+        f"\n[tool.mutmut]\nsource_paths = ['wire', 'pmap', 'client']\ndo_not_mutate_patterns = ['{WORDING}']\n"
+    )
     (folder / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text() + configuration)
 
 

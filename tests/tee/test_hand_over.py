@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shared_engines import engine
+from shared_engines import EVERY_ENGINE, engine
 from tee_machines import Server, machine, pmap
 
+from benchmarks.engine_servers import KINDS
 from client.kv import KeyValueClient
 from host_store.enclave_process import EnclaveProcess, enclave_command
 from host_store.stores.url import StoreUrl
@@ -91,8 +92,9 @@ def test_a_store_moves_to_new_code_on_another_machine_and_its_clients_go_on(
         assert alice["balance"] == b"80"
 
 
-def test_a_store_that_both_hosts_reach_stays_where_it_is(folder: Path, start: Callable[..., Server]) -> None:
-    shared = engine("etcd").url(folder.name)
+@pytest.mark.parametrize("kind", KINDS if EVERY_ENGINE else ["etcd"])
+def test_a_store_that_both_hosts_reach_stays_where_it_is(kind: str, folder: Path, start: Callable[..., Server]) -> None:
+    shared = engine(kind).url(folder.name)
     old = start("old_bank:Bank", "--store", shared, *ON_OLD_MACHINE, "--hand-over", "127.0.0.1:0")
     url, state = hand_over_url(old), folder / "alice.state"
     with client_of(old, state) as alice:

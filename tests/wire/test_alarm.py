@@ -75,25 +75,43 @@ def test_an_alarm_cannot_be_moved_to_another_store_key_or_epoch() -> None:
             verify_alarm(alarm, key.public)
 
 
+EARLIER = "a rollback needs a client's checkpoint that is later than the enclave's"
+LATER = "a fork needs a client's checkpoint that is not later than the enclave's"
 MISFITS = [
-    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(5, b"x"), id="rollback to a later state"),
-    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(9, b"x"), id="rollback to the same size"),
-    pytest.param(Verdict.FORK, checkpoint(5), checkpoint(9, b"x"), id="fork seen from a later checkpoint"),
-    pytest.param(Verdict.FORK, checkpoint(9), checkpoint(9), id="fork of equal checkpoints"),
+    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(5, b"x"), EARLIER, id="rollback to a later state"),
+    pytest.param(Verdict.ROLLBACK, checkpoint(9), checkpoint(9, b"x"), EARLIER, id="rollback to the same size"),
+    pytest.param(Verdict.FORK, checkpoint(5), checkpoint(9, b"x"), LATER, id="fork seen from a later checkpoint"),
     pytest.param(
-        Verdict.ROLLBACK, checkpoint(5), checkpoint(9, store_id=bytes(16)), id="the client's is of another store"
+        Verdict.FORK, checkpoint(9), checkpoint(9), "the checkpoints are equal", id="fork of equal checkpoints"
+    ),
+    pytest.param(
+        Verdict.ROLLBACK,
+        checkpoint(5),
+        checkpoint(9, store_id=bytes(16)),
+        "the checkpoints are of two stores",
+        id="the client's is of another store",
     ),
 ]
 
 
-@pytest.mark.parametrize(("verdict", "enclave", "client"), MISFITS)
+@pytest.mark.parametrize(("verdict", "enclave", "client", "why"), MISFITS)
 def test_checkpoints_that_do_not_support_the_verdict_are_refused(
-    verdict: Verdict, enclave: Checkpoint, client: Checkpoint
+    verdict: Verdict, enclave: Checkpoint, client: Checkpoint, why: str
 ) -> None:
-    with pytest.raises(EvidenceInvalid):
+    with pytest.raises(EvidenceInvalid, match=f"^{why}$"):
         verify_alarm(signed_regardless(verdict, enclave, client), KEY.public)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=f"^{why}$"):
         sign_alarm(KEY, verdict, enclave, client, EPOCH)
+
+
+def test_what_is_signed_is_the_verdict_the_two_checkpoints_and_the_epoch() -> None:
+    for verdict, enclave, client in (
+        (Verdict.ROLLBACK, checkpoint(5), checkpoint(9, b"later")),
+        (Verdict.FORK, checkpoint(9), checkpoint(9, b"elsewhere")),
+    ):
+        alarm = sign_alarm(KEY, verdict, enclave, client, EPOCH)
+        assert alarm == signed_regardless(verdict, enclave, client)
+        verify_alarm(alarm, KEY.public)
 
 
 def test_a_client_cannot_frame_the_host_with_a_checkpoint_that_it_signed_itself() -> None:

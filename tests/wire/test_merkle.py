@@ -134,6 +134,15 @@ def test_the_frontier_has_the_root_of_the_definition_at_every_size() -> None:
         assert frontier.root() == tree_head(LEAVES[:size])
 
 
+def test_a_frontier_is_written_as_its_nodes_largest_first() -> None:
+    assert Frontier().encode() == b"" and Frontier.decode(0, b"").root() == EMPTY_ROOT
+    frontier = frontier_of(LEAVES[:7])
+    encoded = tree_head(LEAVES[:4]) + tree_head(LEAVES[4:6]) + LEAVES[6]
+    assert frontier.encode() == encoded
+    decoded = Frontier.decode(7, encoded)
+    assert (decoded.size, decoded.nodes) == (7, frontier.nodes)
+
+
 @given(size=st.integers(0, MAX_LEAVES - 1))
 def test_a_decoded_frontier_goes_on_like_the_original(size: int) -> None:
     frontier = frontier_of(LEAVES[:size])
@@ -198,7 +207,7 @@ def test_every_inclusion_proof_that_we_make_holds(place: tuple[int, int]) -> Non
     verify_inclusion(index, size, LEAVES[index], prove_inclusion(index, size, node), tree_head(LEAVES[:size]))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 17, 21])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 14, 16, 17, 21])
 def test_every_place_of_a_small_tree_has_one_proof_and_no_other_holds(size: int) -> None:
     root = tree_head(LEAVES[:size])
     assert tree_root(size, node) == root
@@ -213,7 +222,7 @@ def test_every_place_of_a_small_tree_has_one_proof_and_no_other_holds(size: int)
                 verify_inclusion(at, size, leaf, wrong, root)
 
 
-@pytest.mark.parametrize("size2", [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 17, 21])
+@pytest.mark.parametrize("size2", [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 14, 16, 17, 21])
 def test_every_two_sizes_of_a_small_tree_have_one_proof_and_no_other_holds(size2: int) -> None:
     root2 = tree_head(LEAVES[:size2])
     for size1 in range(1, size2 + 1):
@@ -311,6 +320,23 @@ def test_the_largest_tree_needs_no_more_hashes_than_a_proof_may_have() -> None:
         verify_inclusion(0, MAX_TREE_SIZE, sparse(0, 0), too_long, bytes(32))
     with pytest.raises(ProofInvalid, match=f"at most {MAX_PROOF_HASHES}"):
         verify_consistency(1, bytes(32), MAX_TREE_SIZE, bytes(32), too_long)
+
+
+def test_the_longest_proofs_of_the_largest_tree_hold() -> None:
+    leaf, path = LEAVES[0], LEAVES[1:64]  # 63 levels, of which the first leaf is on the left at each
+    root = leaf
+    for step in path:
+        root = node_hash(root, step)
+    verify_inclusion(0, MAX_TREE_SIZE, leaf, path, root)
+    # One leaf less than the left half of it: the proof begins with the last leaf of the smaller tree, and then has one
+    # hash for each level. Of those, all but the first and the last lie in the smaller tree too.
+    last, sibling, *inside, above = LEAVES[:64]
+    root1, root2 = last, node_hash(last, sibling)
+    for step in inside:
+        root1, root2 = node_hash(step, root1), node_hash(step, root2)
+    proof = [last, sibling, *inside, above]
+    assert len(proof) == MAX_PROOF_HASHES
+    verify_consistency((1 << 62) - 1, root1, MAX_TREE_SIZE, node_hash(root2, above), proof)
 
 
 def test_a_proof_that_climbs_to_a_node_above_the_root_is_refused() -> None:

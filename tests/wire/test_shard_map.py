@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.codec import pack, unpack
-from wire.crypto import SigningKey
+from wire.crypto import SigningKey, sha256
 from wire.errors import InvalidInput, Malformed, ShardMapInvalid
 from wire.limits import MAX_PARTITIONS, MAX_SHARD_MAP_BYTES, MAX_SHARD_URL_BYTES, MAX_SHARDS
+from wire.mail import MAX_COUNTER
 from wire.shard_map import (
     Arrival,
     Move,
     ShardMap,
     ShardStore,
+    arrival_digest,
     decode_partitions,
     encode_partitions,
     open_shard_map,
@@ -106,17 +108,23 @@ def test_a_map_that_contradicts_itself_is_not_made() -> None:
     assert move is not None
     wrong = [
         {"version": 0},
+        {"version": MAX_COUNTER + 1},
         {"owner_key": b""},
         {"cluster": b""},
         {"stores": ()},
         {"stores": (*first.stores[:2], first.stores[0])},
+        {"stores": (*first.stores[:2], first.stores[2]._replace(store_id=bytes(15)))},
+        {"stores": (*first.stores[:2], first.stores[2]._replace(checkpoint_key=bytes(33)))},
         {"stores": (*first.stores[:2], first.stores[2]._replace(url=""))},
         {"stores": (*first.stores[:2], first.stores[2]._replace(url="a\nb"))},
         {"stores": (*first.stores[:2], first.stores[2]._replace(url="x" * 257))},
         {"owners": ()},
         {"owners": (3, *first.owners[1:])},
         {"move": move._replace(target=0)},
-        {"move": move._replace(target=9)},
+        {"move": move._replace(target=-1)},
+        {"move": move._replace(target=3)},
+        {"move": move._replace(source=-1)},
+        {"move": move._replace(source=3)},
         {"move": move._replace(partitions=())},
         {"move": move._replace(partitions=move.partitions[::-1])},
         {"move": move._replace(partitions=(*move.partitions, 64))},
@@ -129,9 +137,59 @@ def test_a_map_that_contradicts_itself_is_not_made() -> None:
             replace(first, **change)
     ended = begun.arrive(Arrival(1, bytes(32)))
     assert ended.move is not None
-    for arrived in (Arrival(-1, bytes(32)), Arrival(1, b"")):
+    for arrived in (Arrival(-1, bytes(32)), Arrival(MAX_COUNTER + 1, bytes(32)), Arrival(1, b"")):
         with pytest.raises(Malformed):
             replace(ended, move=ended.move._replace(arrived=arrived))
+    with pytest.raises(Malformed):
+        replace(ended, move=ended.move._replace(source=3))
+
+
+def test_the_bounds_of_a_map_belong_to_it() -> None:
+    first = found(2, 4)
+    assert replace(first, version=MAX_COUNTER).version == MAX_COUNTER
+    shortest = first.stores[0]._replace(url="x")
+    assert replace(first, stores=(shortest, first.stores[1])).stores[0] == shortest
+    back = replace(first, owners=(1, 1, 1, 1)).next(move=Move(1, 0, (0, 3), b"\x05" * 32))
+    for entries in (0, MAX_COUNTER):
+        arrived = back.arrive(Arrival(entries, bytes(32)))
+        assert arrived.move == Move(1, 0, (0, 3), b"\x05" * 32, Arrival(entries, bytes(32)))
+
+
+def test_what_arrived_belongs_to_the_target_in_the_next_version_and_nothing_else_changes() -> None:
+    first = replace(found(3, 8), owners=(0, 0, 0, 1, 1, 2, 2, 2))
+    begun = first.next(move=Move(0, 2, (1, 2), b"\x05" * 32))
+    assert (begun.version, begun.owners, begun.stores) == (2, first.owners, first.stores)
+    ended = begun.arrive(Arrival(7, bytes(32)))
+    assert (ended.version, ended.owners, ended.stores) == (3, (0, 2, 2, 1, 1, 2, 2, 2), first.stores)
+    assert ended.owned == ((0,), (3, 4), (1, 2, 5, 6, 7))
+    for nothing_on_its_way in (first, ended, ended.next()):
+        with pytest.raises(AssertionError):
+            nothing_on_its_way.arrive(Arrival(7, bytes(32)))
+
+
+def test_the_next_map_may_have_other_stores_and_gives_up_a_move() -> None:
+    first = variants()[1]
+    grown = first.next(stores=stores(4))
+    assert (grown.version, grown.stores, grown.owners) == (3, tuple(stores(4)), first.owners)
+    assert grown.move is None and first.next().stores == first.stores
+
+
+def test_a_store_and_the_owner_of_a_key_are_found_by_their_place() -> None:
+    shards = replace(found(3, 4), owners=(2, 0, 1, 2))
+    for key in ("", "a", "ключ", "key 17"):
+        assert shards.owner_of(key) == shards.owners[partition_of(key, 4)]
+    assert [shards.place_of(store.store_id) for store in shards.stores] == [0, 1, 2]
+    assert shards.place_of(b"\xff" * 16) is None
+
+
+def test_a_text_of_any_length_up_to_the_bound_is_read_back() -> None:
+    assert shard_map_text(b"\xfb\xff") == "pmap-shards:1:-_8"
+    assert shard_map_text(b"\x5d\x75\xd7") == "pmap-shards:1:XXXX"
+    longest = 3 * (MAX_SHARD_MAP_BYTES // 3 + 1)
+    for length in (1, 2, 3, 4, 5, 6, 7, 8, longest):
+        assert parse_shard_map_text(shard_map_text(b"\xa5" * length)) == b"\xa5" * length
+    with pytest.raises(ShardMapInvalid):
+        parse_shard_map_text(shard_map_text(bytes(longest + 1)))
 
 
 def test_texts_of_another_spelling_are_refused() -> None:
@@ -172,6 +230,21 @@ def test_a_store_more_takes_its_part_and_changes_nothing_else() -> None:
     after = [rendezvous(partition, ids) for partition in range(1024)]
     changed = {owner for old, owner in zip(before, after, strict=True) if old != owner}
     assert changed == {4} and 150 < after.count(4) < 260
+
+
+def test_the_owner_of_a_partition_is_the_store_with_the_highest_hash() -> None:
+    ids = [store.store_id for store in stores(5)]
+    for partition in (0, 1, 255, 256, 65_535):
+        tail = partition.to_bytes(4, "big")
+        hashes = [sha256(b"pmap/1 rendezvous" + store_id + tail) for store_id in ids]
+        assert rendezvous(partition, ids) == hashes.index(max(hashes))
+
+
+def test_the_digest_over_what_arrived_covers_each_key_with_its_length_and_each_value() -> None:
+    one = sha256(b"pmap/1 arrival" + bytes(32) + b"\x00\x00\x00\x02" + "ю".encode() + b"value")
+    assert arrival_digest(bytes(32), "ю", b"value") == one
+    two = sha256(b"pmap/1 arrival" + one + b"\x00\x00\x01\x00" + b"k" * 256)
+    assert arrival_digest(one, "k" * 256, b"") == two
 
 
 def test_the_partition_of_a_key_is_fixed_for_ever() -> None:
