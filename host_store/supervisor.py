@@ -317,6 +317,7 @@ class Supervisor:
         self._evidence_at = time.monotonic()
         self.starts += 1
         self._started = time.monotonic()
+        self._intake.accept()  # before the state says so: who sees it running is not refused any more
         self.state, self.failure = State.RUNNING, None
 
     def _end_epoch(self, *, in_order: bool) -> None:
@@ -350,7 +351,6 @@ class Supervisor:
                 self._failures += 1
                 _log.warning("the enclave cannot be started: %s", error)
                 continue
-            self._intake.accept()
             self._answer_wanted()
             return
         self._give_up(error)

@@ -570,6 +570,24 @@ def test_an_enclave_that_cannot_start_again_is_retried_while_everybody_is_told(t
         assert call(host, "get a") == b"1"
 
 
+def test_calls_are_taken_again_before_a_host_says_that_its_enclave_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(tmp_path / "store", in_process=False) as host:
+        seen: list[str] = []
+        accept = host._intake.accept
+
+        def watched() -> None:
+            seen.append(host.status().state)
+            accept()
+
+        monkeypatch.setattr(host._intake, "accept", watched)
+        with pytest.raises(HostUnavailable, match="exit code 3"):
+            call(host, "exit 3")
+        retried_until_a_new_epoch(host, 2)
+    assert seen == ["restarting"]
+
+
 def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
     reached = tmp_path / "reached"
     os.mkfifo(reached)
