@@ -119,9 +119,13 @@ def store(tmp_path: Path) -> Iterator[WatchedStore]:
         yield opened
 
 
-@pytest.fixture
-def host(store: WatchedStore) -> Iterator[EnclaveHost]:
+@pytest.fixture(params=["a fast store", "a slow store"])
+def host(store: WatchedStore, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[EnclaveHost]:
+    slow = request.param == "a slow store"
+    monkeypatch.setattr("host_store.supervisor.SLOW_STORE_SECONDS", -1.0 if slow else float("inf"))
     with start(store) as running:
+        if slow:
+            running.call(b"count").result(SECONDS)  # this append is found slow, and all others go aside
         yield running
         store.passes.set()
 
@@ -871,14 +875,14 @@ def test_items_that_the_intake_does_not_take_learn_why_and_the_others_wait(monke
 def test_a_batch_waits_for_more_only_while_that_pays() -> None:
     gathering = Gathering()
     for _ in range(5):
-        gathering.took(1, others=False)
+        gathering.took(1, overlapping=False)
     assert gathering.wanted == 1, "a client that is alone is not kept waiting"
     for count in (1, 2, 3):
-        gathering.took(count, others=True)
+        gathering.took(count, overlapping=True)
     assert gathering.wanted == 4 and gathering.enough == 2
-    gathering.took(2, others=True)
+    gathering.took(2, overlapping=True)
     assert gathering.wanted == 2, "so many came in time"
     assert gathering.enough == 1
     assert gathering.patience(0.004) == 0.001 and gathering.patience(3600.0) <= 0.01
-    gathering.took(5, others=True)
+    gathering.took(5, overlapping=True)
     assert gathering.wanted == 3
