@@ -1,11 +1,11 @@
 """Stores on shared engines beside the bare engine: durable commits of real mails, the same bytes, the same batches.
 
 An enclave executes the mails of 16 clients, one of each in a batch, and what it hands out for storing is kept. Then, in
-turn, a host's store thread makes a block of these commits durable on a :class:`host_store.stores.log_store.LogStore`,
-and a client of the bare engine writes the same bytes, a batch at a time, in the engine's cheapest durable way. Both are
-told of one commit after the other; neither knows of the next before the last one is durable. The clock does not see the
-enclave and the clients at work: what they cost is the same on every store. What a whole server does, with them and over
-HTTP, is in the details.
+turn, a host makes a block of these commits durable on a :class:`host_store.stores.log_store.LogStore`, and a client of
+the bare engine writes the same bytes, a batch at a time, in the engine's cheapest durable way. Both are told of one
+commit after the other; neither knows of the next before the last one is durable. The clock does not see the enclave and
+the clients at work: what they cost is the same on every store. What a whole server does, with them and over HTTP, is in
+the details.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def measure(kind: str, recorded: Recorded, scale: Scale) -> Figure:
         commit = recorded.genesis.commit
         assert commit is not None
         store.create(recorded.keyring, commit.record, commit.leaf)
-        ours = _StoreThread(store)
+        ours = _WayOut(store)
         ours.keep(recorded.before)
         blocks = {"ours": _blocks(recorded.mails), "bare": _blocks(recorded.mails)}
         keep_all: dict[str, Callable[[list[Delivery]], None]] = {
@@ -101,7 +101,6 @@ def measure(kind: str, recorded: Recorded, scale: Scale) -> Figure:
         for run in contenders.values():
             run()  # warm, and not counted
         series = interleave(contenders, scale.engine_rounds)
-        ours.stop()
         sizes = sorted(len(_bytes_of(each)) for each in recorded.mails)
         details = {f"commits/s, {name}": rate for name, rate in medians(series).items()}
         details |= {"mails in a commit": float(CLIENTS), "bytes of a commit": float(sizes[len(sizes) // 2])}
@@ -131,26 +130,19 @@ def _commits(url: str) -> int:
         return int(json.load(answer)["n"])
 
 
-class _StoreThread:
+class _WayOut:
     """The part of a host that makes commits durable, given them one by one as an enclave would."""
 
     def __init__(self, store: LogStore) -> None:
-        self._writer = Writer(store, Intake(), lambda: None)
+        self._writer = Writer(store, Intake())
         self._writer.begin_epoch(persistent=True)
 
     def keep(self, deliveries: list[Delivery]) -> None:
         """Return when all are durable and answered."""
         for delivery in deliveries:
-            self._writer.wait_for_room()
             batch: list[Item | None] = [_item() for _ in delivery.answers]
-            self._writer.put(delivery, batch)
-            self._writer.end(batch, None, time.monotonic())
-        self._writer.flush()
-        if self._writer.failure is not None:
-            raise self._writer.failure
-
-    def stop(self) -> None:
-        self._writer.stop()
+            self._writer.carry_out(delivery, batch)
+            self._writer.finish(batch, None)
 
 
 class _Nobody:

@@ -4,8 +4,8 @@
 of docs/scaling.md. Nothing is timed here and every draw is seeded, so the same costs give the same tables.
 
 What is simulated: one store's queue (mails that arrive at random wait for the host, then for the enclave, which takes
-all that wait as one batch, then for the engine, as :mod:`host_store.writer` does it), and the spread of partitions over
-stores by the very function that shard maps use. The rest is arithmetic.
+all that wait as one batch, then for the engine, as :mod:`host_store.supervisor` does it), and the spread of partitions
+over stores by the very function that shard maps use. The rest is arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from benchmarks.measure import percentile
 from benchmarks.report import BLOCK, number, table
 from benchmarks.scale import CLIENTS
 from benchmarks.unit_costs import BATCHES, COSTS
-from host_store.writer import PIPELINE_BATCHES
 from wire.limits import MAX_BATCH_MAILS, MAX_CLIENTS
 from wire.shard_map import rendezvous
 
@@ -98,18 +97,28 @@ def simulate(store: Store, rate: float, mails: int = _SIMULATED_MAILS) -> Behavi
         host_free = max(now, host_free) + store.host_mail
         arrived.append(now)
         at_enclave.append(host_free)
-    latencies, durable, enclave_free, first, batches = [], [0.0] * PIPELINE_BATCHES, 0.0, 0, 0
-    while first < mails:
-        begins = max(at_enclave[first], enclave_free, durable[-PIPELINE_BATCHES])
+    latencies: list[float] = []
+    free = 0.0  # the thread that talks to the enclave and stores
+    first = stored = batches = 0
+    while stored < mails:
+        unstored = range(stored, first)
+        if unstored and (first == mails or at_enclave[first] > free):
+            free += store.append
+            latencies += [free - arrived[number] for number in unstored]
+            stored = first
+            continue
+        begins = max(at_enclave[first], free)
         last = first
         while last < mails and last - first < MAX_BATCH_MAILS and at_enclave[last] <= begins:
             last += 1
-        enclave_free = begins + store.enclave_commit + (last - first) * store.enclave_mail
-        durable.append(max(enclave_free, durable[-1]) + store.append)
-        latencies += [durable[-1] - arrived[number] for number in range(first, last)]
-        first, batches = last, batches + 1
+        free = begins + store.enclave_commit + (last - first) * store.enclave_mail
+        if unstored:  # while the enclave works
+            durable = begins + store.append
+            latencies += [durable - arrived[number] for number in unstored]
+            free = max(free, durable)
+        stored, first, batches = first, last, batches + 1
     latencies.sort()
-    took = durable[-1] - arrived[0]
+    took = free - arrived[0]
     return Behaviour(
         1e3 * percentile(latencies, 0.5), 1e3 * percentile(latencies, 0.99), mails / batches, batches / took
     )

@@ -92,7 +92,7 @@ def _decode(text: str) -> bytes:
         raise Malformed(f"an invite starts with {_HEAD!r}")
     encoded = text[len(_HEAD) :]
     try:
-        decoded = urlsafe_b64decode(encoded.encode("ascii") + b"=" * (-len(encoded) % 4))
+        decoded = urlsafe_b64decode(encoded.encode("ascii") + b"==")  # what is too much of it is ignored
     except (ValueError, binascii.Error) as error:
         raise Malformed("not base64") from error
     data, check = decoded[:-_CHECK_BYTES], decoded[-_CHECK_BYTES:]

@@ -20,6 +20,14 @@ class EnclaveChannel(Protocol):
         """The process that it runs in, if that is one of its own."""
         ...
 
+    def prepare(self, keyring: bytes | None) -> None:
+        """Make all that needs no records, and see that the enclave's key opens this keyring (None: there is none yet).
+        At most once, before :meth:`start`, which may come much later.
+
+        Raises as :meth:`start`, as far as it shows by now.
+        """
+        ...
+
     def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """Start it on a stored state; without a keyring on a new store, or on none. Once per channel.
 
@@ -38,7 +46,10 @@ class EnclaveChannel(Protocol):
     def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
         """The effects of a batch of at most ``MAX_BATCH_MAILS`` items and ``MAX_BATCH_BYTES``, as they are made.
 
-        Raises (while iterating):
+        An enclave in a process of its own is at work when this returns. Nothing else is asked of it before the last
+        effect was taken.
+
+        Raises (also while iterating):
             HostUnavailable: it ended; what it had not answered may have been executed, but nothing of it is stored.
             Malformed: it does not speak the protocol.
         """

@@ -36,6 +36,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -95,6 +97,10 @@ class EnclaveProcess:
         """See :class:`host_store.channel.EnclaveChannel`."""
         return self._process.pid
 
+    def prepare(self, keyring: bytes | None) -> None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._or_refused(Prepare(keyring), Prepared)
+
     def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """Hand over keyring and records; see :class:`host_store.channel.EnclaveChannel`."""
         try:
@@ -113,6 +119,9 @@ class EnclaveProcess:
     def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
         """See :class:`host_store.channel.EnclaveChannel`."""
         self._ask(Deliver(list(batch)))
+        return self._deliveries()
+
+    def _deliveries(self) -> Iterator[Delivery]:
         last = False
         while not last:
             last, delivery = _expect(Delivered, self._hear())

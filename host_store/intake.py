@@ -135,20 +135,26 @@ class Intake:
             if self._interrupted:
                 self._interrupted = False
                 return []
-            items = self._items
-            if not items:
-                return None
-            batch: list[Item] = []
-            size = 0
-            while items and len(batch) < MAX_BATCH_MAILS:
-                item = items[0]
-                size += len(item.incoming.data)
-                if size > MAX_BATCH_BYTES:
-                    size -= len(item.incoming.data)
-                    break
-                batch.append(items.popleft())
-            self._bytes -= size
-            return batch
+            return self._batch() if self._items else None
+
+    def take_now(self, wanted: int) -> list[Item]:
+        """As many as make a batch, if there are ``wanted`` of them. Does not wait, nor take back an interruption."""
+        with self._changed:
+            return self._batch() if len(self._items) >= wanted and not self._interrupted else []
+
+    def _batch(self) -> list[Item]:
+        items = self._items
+        batch: list[Item] = []
+        size = 0
+        while items and len(batch) < MAX_BATCH_MAILS:
+            item = items[0]
+            size += len(item.incoming.data)
+            if size > MAX_BATCH_BYTES:
+                size -= len(item.incoming.data)
+                break
+            batch.append(items.popleft())
+        self._bytes -= size
+        return batch
 
     def interrupt(self) -> None:
         """Let :meth:`take` return, so that its caller looks around."""

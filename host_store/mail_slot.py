@@ -1,6 +1,6 @@
 """The mail slot behind the web server: the mails of one turn of the event loop go to the host together.
 
-So the enclave's thread is woken once for all of them, and finds them all. What the store's thread has answered
+So the enclave's thread is woken once for all of them, and finds them all. What that thread has answered
 meanwhile is carried back to the loop by one wake-up as well. Used in one event loop at a time.
 """
 

@@ -1,4 +1,9 @@
-"""The enclave's thread: hands batches over, and keeps an enclave running, one incarnation (epoch) after the other.
+"""The enclave's thread: hands batches over, has what comes back stored and answered, and keeps an enclave running, one
+incarnation (epoch) after the other.
+
+One thread for both, because each step from thread to thread costs a mail more than the step itself. A batch's last
+delivery is stored when the enclave has the next batch to work on, so the disk and the enclave work at the same time. If
+no next one waits then, it is stored at once.
 
 An incarnation ends when its process dies, when it breaks the protocol, or when the store could not keep what it
 did. Then everything on its way is failed or finished, and the next one is started from the store: at once the first
@@ -17,7 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from host_store.channel import ChannelFactory, EnclaveChannel
 from host_store.gathering import Gathering
@@ -26,6 +31,7 @@ from host_store.intake import Intake, Item, again
 from host_store.store import Head, Store
 from host_store.writer import Batch, Writer
 from wire.attestation import Attestation
+from wire.boundary import Delivery
 from wire.errors import (
     CorruptedStore,
     HostUnavailable,
@@ -55,6 +61,14 @@ _LOOK_SECONDS: Final = 0.1
 _Answer = TypeVar("_Answer")
 
 
+class _Unstored(NamedTuple):
+    """The last delivery of a batch, which waits until the enclave has the next one to work on."""
+
+    delivery: Delivery
+    batch: Batch
+    begun: float
+
+
 class State(Enum):
     """Where a host stands."""
 
@@ -74,7 +88,9 @@ class Supervisor:
         self._open_channel = open_channel
         self._store = store
         self._intake = intake
-        self._writer = Writer(store, intake, intake.interrupt)
+        self._writer = Writer(store, intake)
+        self._unstored: _Unstored | None = None
+        self._batch_seconds = 0.0  # how long the last batch took, from the enclave to the disk
         self._channel: EnclaveChannel | None = None
         self._attestation: Attestation | None = None
         self._document = b""
@@ -98,7 +114,7 @@ class Supervisor:
 
     @property
     def writer(self) -> Writer:
-        """The store's thread."""
+        """The way out."""
         return self._writer
 
     @property
@@ -129,11 +145,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the first incarnation and the thread. Raises as :meth:`EnclaveChannel.start` and the store do."""
-        try:
-            self._begin_epoch()
-        except BaseException:
-            self._writer.stop()
-            raise
+        self._begin_epoch()
         self._thread.start()
 
     def ask(self, question: Callable[[EnclaveChannel], _Answer]) -> _Answer:
@@ -201,56 +213,78 @@ class Supervisor:
             _log.exception("the enclave's thread broke down")
             self._give_up(HostUnavailable(f"the host broke down: {type(error).__name__}: {error}"))
         finally:
+            with suppress(PmapError):
+                self._store_last()
             self._end_epoch(in_order=self.state is State.RUNNING)
             if self.state is not State.FAILED:
                 self.state = State.CLOSED
             self._intake.refuse(self.failure or HostUnavailable("the host was closed: nothing was done"))
-            self._writer.stop()
             self._answer_wanted()
             self._leave_unanswered()
 
     def _serve(self) -> None:
         """Serve until the intake is closed and empty. Raises what ends the incarnation."""
-        channel, writer, intake, gathering = self._channel, self._writer, self._intake, self._gathering
+        channel, intake = self._channel, self._intake
         assert channel is not None
         while True:
-            writer.wait_for_room()
-            items = intake.take(gathering.wanted, gathering.patience(writer.batch_seconds))
+            if self._unstored is None:
+                items = self._gather()
+            elif not (items := intake.take_now(self._gathering.enough)):
+                self._store_last()
+                continue
             if items:
                 self._deliver(channel, items)
-                continue
-            writer.give_back_room()
-            if writer.failure is not None:
-                raise writer.failure
-            if items is None:
-                writer.flush()  # which may put an item back
-                if not len(intake):
-                    return
+            elif items is None:
+                return
             elif self._wanted is not None:
                 raise HostUnavailable("a new epoch was asked for")
             else:
                 channel.check()
                 self._answer_questions(channel)
 
+    def _gather(self) -> list[Item] | None:
+        """As :meth:`Intake.take`, for as many as pay."""
+        gathering, others = self._gathering, len(self._intake) > 0
+        items = self._intake.take(gathering.wanted, gathering.patience(self._batch_seconds))
+        if items:
+            gathering.took(len(items), others=others)
+        return items
+
     def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
+        """Hand a batch over, and store what the last one left while the enclave works on it."""
         writer = self._writer
         batch: Batch = list(items)
         begun = time.monotonic()
-        self._gathering.took(len(items), overlapping=writer.overlapping)
-        error: PmapError | None = None
+        last: _Unstored | None = None
         try:
             for item in items:
                 if item.lesson is not None:
                     _teach(channel, item)
-            for delivery in channel.deliver([item.incoming for item in items]):
-                writer.put(delivery, batch)
-        except PmapError as caught:
-            error = caught
+            deliveries = channel.deliver([item.incoming for item in items])
+            self._store_last()
+            for delivery in deliveries:
+                if last is not None:
+                    writer.carry_out(last.delivery, batch)
+                last = _Unstored(delivery, batch, begun)
+        except Exception as error:
+            writer.finish(batch, error)
             raise
-        finally:
-            writer.end(batch, error, begun)
-        if writer.failure is not None:
-            raise writer.failure
+        if last is None:
+            writer.finish(batch, None)
+        self._unstored = last
+
+    def _store_last(self) -> None:
+        """Carry out the last batch's last delivery, if it waits. Raises what ends the incarnation."""
+        unstored, self._unstored = self._unstored, None
+        if unstored is None:
+            return
+        try:
+            self._writer.carry_out(unstored.delivery, unstored.batch)
+        except PmapError as error:
+            self._writer.finish(unstored.batch, error)
+            raise
+        self._batch_seconds = time.monotonic() - unstored.begun
+        self._writer.finish(unstored.batch, None)
 
     # --- epochs ---
 
@@ -283,6 +317,7 @@ class Supervisor:
         self._evidence_at = time.monotonic()
         self.starts += 1
         self._started = time.monotonic()
+        self._intake.accept()  # before the state says so: who sees it running is not refused any more
         self.state, self.failure = State.RUNNING, None
 
     def _end_epoch(self, *, in_order: bool) -> None:
@@ -298,9 +333,12 @@ class Supervisor:
             _log.warning("the enclave's incarnation ended: %s", error)
             lasted = time.monotonic() - self._started >= LASTING_SECONDS
             self._failures = 0 if lasted else self._failures + 1
+        try:
+            self._store_last()
+        except PmapError as caught:
+            error = caught
         self.state, self.failure = State.RESTARTING, error
         self._end_epoch(in_order=self._wanted is not None)
-        self._writer.flush()
         while isinstance(error, RECOVERABLE):
             self._pause(error)
             if self._closing.is_set():
@@ -313,7 +351,6 @@ class Supervisor:
                 self._failures += 1
                 _log.warning("the enclave cannot be started: %s", error)
                 continue
-            self._intake.accept()
             self._answer_wanted()
             return
         self._give_up(error)
@@ -331,9 +368,6 @@ class Supervisor:
     def _answer_questions(self, channel: EnclaveChannel) -> None:
         """Raises what ends the incarnation, or the host."""
         while self._questions:
-            self._writer.flush()
-            if self._writer.failure is not None:
-                raise self._writer.failure
             question, future = self._questions.popleft()
             try:
                 future.set_result(question(channel))

@@ -1,19 +1,15 @@
-"""The store thread: makes each delivery durable, and only then lets its answers go.
+"""The way out: makes each delivery durable, and only then lets its answers go.
 
-Work is done strictly in the order in which it came from the enclave, one delivery after the other. While this thread
-waits for the disk, the enclave works on the next batch; :data:`PIPELINE_BATCHES` bounds how far it may be ahead.
-Once a delivery could not be stored, nothing behind it leaves either: the enclave's memory is then ahead of the store,
-and only a new epoch, started from the store, can go on.
+Deliveries are carried out strictly in the order in which they came from the enclave. Once one could not be stored,
+nothing behind it may leave either: the enclave's memory is then ahead of the store, and only a new epoch, started from
+the store, can go on.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable
-from queue import Queue
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from host_store.intake import Intake, Item, Lesson, again
 from host_store.outbox_memory import MemoryOutbox
@@ -33,15 +29,11 @@ from wire.errors import (
 )
 from wire.merkle import prove_consistency, tree_root
 
-PIPELINE_BATCHES: Final = 2
-"""Batches between enclave and durable store at one time: one being stored, one being worked on."""
 APPEND_ATTEMPTS: Final = 5
 """How often the same bytes are offered to a store that is unavailable."""
 FIRST_RETRY_SECONDS: Final = 0.05
 """Pause before the second attempt; it doubles with each further one."""
 
-_QUEUED_DELIVERIES: Final = 8
-"""A batch of large mails has many deliveries: the enclave may not be further ahead with these either."""
 _log: Final = logging.getLogger("pmap.host")
 
 Batch: TypeAlias = list[Item | None]
@@ -54,78 +46,21 @@ class _Outbox(Protocol):
     def outbox_item(self, n: int, index: int) -> OutboxItem | None: ...
 
 
-class _Effects(NamedTuple):
-    """``batch`` is shared with the other deliveries of it."""
-
-    delivery: Delivery
-    batch: Batch
-
-
-class _End(NamedTuple):
-    """The batch has no more deliveries; whoever got no answer gets ``error``."""
-
-    batch: Batch
-    error: PmapError | None
-    begun: float
-
-
 class Writer:
-    """Store, queue and thread. All methods but :meth:`poll` are for the one thread that talks to the enclave."""
+    """All methods but :meth:`poll` are for the one thread that talks to the enclave."""
 
-    def __init__(self, store: Store | None, intake: Intake, on_failure: Callable[[], None]) -> None:
-        """``on_failure`` is called in the store thread. Nothing may be put before :meth:`begin_epoch`."""
+    def __init__(self, store: Store | None, intake: Intake) -> None:
+        """Nothing may be carried out before :meth:`begin_epoch`."""
         self._given_store = store
         self._store: Store | None = None
         self._memory = MemoryOutbox()
         self._outbox: _Outbox = self._memory
         self._intake = intake
-        self._on_failure = on_failure
-        self._queue: Queue[_Effects | _End | threading.Event | None] = Queue(_QUEUED_DELIVERIES)
-        self._room = threading.Semaphore(PIPELINE_BATCHES)
         self.n = 0
         """The newest durable commit."""
-        self._begun = 0  # batches; counted by the enclave's thread
-        self._ended = 0  # by the store's
-        self.batch_seconds = 0.0
-        """How long the last batch took, from the enclave to the disk."""
-        self.failure: PmapError | None = None
-        """What keeps this epoch from going on."""
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-        self._thread.start()
-
-    # --- for the enclave's thread ---
-
-    def wait_for_room(self) -> None:
-        """Wait until another batch may be begun. Every batch begun is to be ended with :meth:`end`."""
-        self._room.acquire()
-        self._begun += 1
-
-    def give_back_room(self) -> None:
-        """No batch was begun after all."""
-        self._begun -= 1
-        self._room.release()
-
-    @property
-    def overlapping(self) -> bool:
-        """Whether there is another batch beside the one that was begun last."""
-        return self._begun - self._ended > 1
-
-    def put(self, delivery: Delivery, batch: Batch) -> None:
-        """Store a delivery, then answer the items that it answers."""
-        self._queue.put(_Effects(delivery, batch))
-
-    def end(self, batch: Batch, error: PmapError | None, begun: float) -> None:
-        """After the batch's last delivery: whoever has no answer gets ``error``. ``begun``: when, monotonic."""
-        self._queue.put(_End(batch, error, begun))
-
-    def flush(self) -> None:
-        """Wait until everything put so far is done with."""
-        done = threading.Event()
-        self._queue.put(done)
-        done.wait()
 
     def begin_epoch(self, *, persistent: bool) -> None:
-        """After :meth:`flush`: a new incarnation was started, from the store if it keeps state at all.
+        """A new incarnation was started, from the store if it keeps state at all.
 
         Raises :class:`StoreError`.
         """
@@ -133,55 +68,39 @@ class Writer:
         self._outbox = self._memory if store is None else store
         self.n = 0 if store is None else store.head().n
         self._memory.begin_epoch()
-        self.failure = None
-
-    def stop(self) -> None:
-        """Do what is left and end the thread."""
-        self._queue.put(None)
-        self._thread.join()
-
-    # --- for everybody ---
 
     def poll(self, address: bytes) -> list[bytes]:
         """What waits for one session, oldest first. Raises :class:`StoreError`."""
         return [item.message for item in self._outbox.outbox(address)]
 
-    # --- the store thread ---
+    def carry_out(self, delivery: Delivery, batch: Batch) -> None:
+        """Store a delivery, then answer the items that it answers.
 
-    def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            if isinstance(work, threading.Event):
-                work.set()
-                continue
-            try:
-                if isinstance(work, _End):
-                    self.batch_seconds = time.monotonic() - work.begun
-                    self._finish(work.batch, work.error)
-                elif self.failure is None:
-                    self._carry_out(work.delivery, work.batch)
-            except PmapError as error:
-                self._fail(error)
-            except Exception as error:
-                # Nothing in here may end the thread: every waiting client would wait for ever.
-                _log.exception("the store's thread broke down")
-                self._fail(HostUnavailable(f"the host broke down: {type(error).__name__}"))
+        Raises :class:`PmapError`: nothing more of this epoch may leave.
+        """
+        try:
+            self._carry_out(delivery, batch)
+        except PmapError:
+            raise
+        except Exception as error:
+            _log.exception("a delivery could not be carried out")
+            raise HostUnavailable(f"the host broke down: {type(error).__name__}") from error
 
-    def _fail(self, error: PmapError) -> None:
-        if self.failure is None:
-            self.failure = error
-            self._on_failure()
+    def finish(self, batch: Batch, error: Exception | None) -> None:
+        """After the batch's last delivery: whoever has no answer gets ``error``.
 
-    def _finish(self, batch: Batch, error: PmapError | None) -> None:
+        Raises :class:`Malformed`: somebody has none, and there is no error.
+        """
         unanswered = [item for item in batch if item is not None]
-        if unanswered and error is None:
-            self._fail(Malformed("the enclave gave no answer"))
-        reason = self.failure or error
+        if not unanswered:
+            return
+        reason = error or Malformed("the enclave gave no answer")
         for item in unanswered:
             failed = HostUnavailable(f"the outcome is unknown, ask again or recover: {reason}")
             failed.__cause__ = reason
             item.promise.set_exception(failed)
-        self._ended += 1
-        self._room.release()
+        if error is None:
+            raise reason
 
     def _carry_out(self, delivery: Delivery, batch: Batch) -> None:
         self._keep(delivery)

@@ -40,6 +40,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -74,7 +76,14 @@ class EnclaveProcess:
         """Serve until the host says stop or is gone. Returns the exit code."""
         try:
             launcher = Launcher(load_enclave(spec), tee)
-            match self._next():
+            command = self._next()
+            if isinstance(command, Prepare):
+                launcher.prepare(command.keyring)
+                self._tell(Prepared())
+                command = self._next()
+                if isinstance(command, Stop):
+                    return EXIT_DONE
+            match command:
                 case Start(keyring, rotate):
                     self._serve(launcher, self._start(launcher, keyring, rotate=rotate))
                 case TakeOver(invitation, endorsements):

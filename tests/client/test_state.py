@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +20,7 @@ from wire.alarm import Verdict, sign_alarm
 from wire.checkpoint import Checkpoint, encode_evidence, sign_checkpoint
 from wire.codec import pack, unpack
 from wire.crypto import SigningKey, system_randomness
-from wire.errors import UnsupportedVersion
+from wire.errors import ForkDetected, FreshnessError, RollbackDetected, UnsupportedVersion
 from wire.mail import MAX_COUNTER, Request, RequestKind, seal_request
 
 STORE_ID = bytes(range(16))
@@ -102,6 +103,84 @@ def full_state() -> ClientState:
         [InboxMail(0, b"mail")],
         StickyVerdict(Verdict.FORK, "fork", None, checkpoint(5)),
     )
+
+
+ALARM = sign_alarm(SIGNER, Verdict.ROLLBACK, checkpoint(5), checkpoint(9), bytes(32))
+PIN = Pin(STORE_ID, SIGNER.public, b"r" * 32, False)
+
+
+def test_every_field_of_a_state_comes_back() -> None:
+    session = SessionKeys(b"i" * 16, b"s" * 32, b"e" * 32)
+    request = Request(RequestKind.HEARTBEAT, "t", 4, checkpoint(3).encode(), checkpoint(5).encode(), 1, b"")
+    pending = Pending(request, seal_request(request, session.id, session.secret, system_randomness), session)
+    largest = ClientState(b"k" * 32, MAX_COUNTER, inbox_next=MAX_COUNTER, inbox_announced=MAX_COUNTER)
+    for state in (
+        ClientState(b"k" * 32),
+        largest,
+        ClientState(b"k" * 32, inbox=[InboxMail(0, b"one"), InboxMail(1, b"")]),
+        ClientState(b"k" * 32, pin=PIN),
+        full_state(),
+        ClientState(b"k" * 32, 0, PIN, session, {"t": Stream(4, None, pending)}),
+        ClientState(b"k" * 32, 0, PIN, None, {"b": Stream(1), "a": Stream(MAX_COUNTER, checkpoint(3))}, checkpoint(5)),
+        ClientState(b"k" * 32, 0, PIN, None, {"t": Stream(0, checkpoint(3))}),
+        ClientState(b"k" * 32, 0, PIN, verdict=StickyVerdict(Verdict.ROLLBACK, "why", ALARM, None)),
+        ClientState(b"k" * 32, 0, PIN, verdict=StickyVerdict(Verdict.FORK, "why", None, checkpoint(7))),
+    ):
+        assert ClientState.decode(state.encode()) == state
+
+
+def test_the_encoding_is_that_of_the_fields_in_order() -> None:
+    state = ClientState(b"k" * 32, 3, PIN, SessionKeys(b"i" * 16, b"s" * 32, b"e" * 32))
+    state.streams = {"b": Stream(1), "unused": Stream(), "a": Stream(2, checkpoint(3))}
+    state.highest, state.inbox_next, state.inbox_announced = checkpoint(5), 6, 7
+    state.inbox = [InboxMail(8, b"mail")]
+    state.verdict = StickyVerdict(Verdict.ROLLBACK, "why", ALARM, checkpoint(9))
+    assert unpack(state.encode(), 1 << 20, max_arrays=1000) == [
+        b"k" * 32,
+        3,
+        [STORE_ID, SIGNER.public, b"r" * 32, False],
+        [b"i" * 16, b"s" * 32, b"e" * 32],
+        [["a", 2, checkpoint(3).encode(), None], ["b", 1, None, None]],
+        checkpoint(5).encode(),
+        6,
+        7,
+        [[8, b"mail"]],
+        [1, "why", ALARM.encode(), checkpoint(9).encode()],
+    ]
+
+
+def test_a_new_client_has_drawn_its_key_and_knows_nothing() -> None:
+    assert ClientState.new(lambda length: b"k" * length) == ClientState(b"k" * 32)
+
+
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        {"session": SessionKeys(bytes(16), bytes(32), bytes(32))},
+        {"streams": {"t": Stream(1)}},
+        {"highest": checkpoint(5)},
+        {"verdict": StickyVerdict(Verdict.FORK, "why", None, None)},
+    ],
+)
+def test_evidence_without_the_store_that_it_is_about_is_corrupted(remembered: dict[str, Any]) -> None:
+    ClientState.decode(ClientState(bytes(32), pin=PIN, **remembered).encode())
+    with pytest.raises(CorruptedStore):
+        ClientState.decode(ClientState(bytes(32), **remembered).encode())
+
+
+@pytest.mark.parametrize("alarm", ["text", 5, True, b"", ALARM.encode()[:-1], b"\x03" + ALARM.encode()[1:]])
+def test_a_verdict_with_what_is_no_alarm_is_corrupted(alarm: object) -> None:
+    fields = unpack(full_state().encode(), 1 << 20, max_arrays=1000)
+    fields[9][2] = alarm
+    with pytest.raises(CorruptedStore):
+        ClientState.decode(pack(fields))
+
+
+@pytest.mark.parametrize(("verdict", "error"), [(Verdict.ROLLBACK, RollbackDetected), (Verdict.FORK, ForkDetected)])
+def test_a_verdict_is_raised_with_its_text_and_proof(verdict: Verdict, error: type[FreshnessError]) -> None:
+    raised = StickyVerdict(verdict, "why", ALARM, checkpoint(7)).error()
+    assert type(raised) is error and str(raised) == "why"
+    assert (raised.alarm, raised.checkpoint) == (ALARM, checkpoint(7))
 
 
 def test_a_topic_with_nothing_to_remember_is_not_written() -> None:

@@ -200,6 +200,50 @@ def test_while_one_batch_is_stored_the_next_is_worked_on_and_the_rest_becomes_on
     assert call(host, "count") == b"50"
 
 
+def test_the_enclave_works_on_the_next_batch_while_the_last_one_is_stored(store: WatchedStore, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        os.mkfifo(tmp_path / name)
+    with start(store, in_process=False) as host:
+        users = [User(host), User(host)]
+        answers = [users[0].post(f"tell {tmp_path / 'first'}")]
+        while host.status().waiting:
+            pass
+        # The second mail waits before the first one comes back from the enclave.
+        answers.append(users[1].post(f"tell {tmp_path / 'second'}"))
+        store.passes.clear()
+        store.reached.clear()
+        assert (tmp_path / "first").read_text() == "here"
+        assert store.reached.wait(SECONDS)
+        assert (tmp_path / "second").read_text() == "here", "its handler runs"
+        assert not any(answer.done() for answer in answers)
+        store.passes.set()
+        assert [user.accept(answer) for user, answer in zip(users, answers, strict=True)] == [b"told"] * 2
+
+
+def test_what_came_from_the_enclave_is_stored_and_answered_though_it_ends_at_the_next_batch(
+    store: WatchedStore, tmp_path: Path
+) -> None:
+    def late_mail(delivery: Delivery) -> Delivery:
+        answers.append(other.post("put b 1"))
+        ending.append(HostUnavailable("the enclave process ended"))
+        return delivery
+
+    answers: list[Future[bytes]] = []
+    alter: list[Alter] = []
+    ending: list[PmapError] = []
+    intake = Intake()
+    supervisor = Supervisor(lambda _on_end: LyingChannel(tmp_path / "test.key", alter, ending), store, intake)
+    supervisor.start()
+    with EnclaveHost("ending", supervisor, intake, store, False) as host:
+        user, other = User(host), User(host)
+        alter.append(late_mail)
+        assert user.accept(user.post("put a 1")) == b"put"
+        with pytest.raises(HostUnavailable, match=r"outcome is unknown.*the enclave process ended"):
+            answers[0].result(SECONDS)
+        retried_until_a_new_epoch(host, 2)
+        assert call(host, "keys") == b"a"
+
+
 def test_a_batch_is_bounded(host: EnclaveHost, store: WatchedStore) -> None:
     store.passes.clear()
     store.reached.clear()
@@ -526,6 +570,24 @@ def test_an_enclave_that_cannot_start_again_is_retried_while_everybody_is_told(t
         assert call(host, "get a") == b"1"
 
 
+def test_calls_are_taken_again_before_a_host_says_that_its_enclave_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(tmp_path / "store", in_process=False) as host:
+        seen: list[str] = []
+        accept = host._intake.accept
+
+        def watched() -> None:
+            seen.append(host.status().state)
+            accept()
+
+        monkeypatch.setattr(host._intake, "accept", watched)
+        with pytest.raises(HostUnavailable, match="exit code 3"):
+            call(host, "exit 3")
+        retried_until_a_new_epoch(host, 2)
+    assert seen == ["restarting"]
+
+
 def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
     reached = tmp_path / "reached"
     os.mkfifo(reached)
@@ -540,19 +602,27 @@ def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
     LmdbStore.open(tmp_path / "store").close()
 
 
-Alter = Callable[[Delivery], Delivery]
+Alter = Callable[[Delivery], Delivery | None]
 
 
 class LyingChannel(InProcessChannel):
-    """An enclave whose deliveries are altered, once."""
+    """An enclave whose deliveries are altered, once, or that ends with an error."""
 
-    def __init__(self, key: Path, alter: list[Alter]) -> None:
+    def __init__(self, key: Path, alter: list[Alter], ending: list[PmapError] | None = None) -> None:
         super().__init__(Ledger, key)
         self.alter = alter
+        self.ending = ending
 
     def deliver(self, batch: Sequence[Incoming]) -> Iterator[Delivery]:
-        for delivery in super().deliver(batch):
-            yield self.alter.pop()(delivery) if self.alter else delivery
+        if self.ending:
+            raise self.ending.pop()
+        return self.altered(super().deliver(batch))
+
+    def altered(self, deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
+        for delivery in deliveries:
+            altered = self.alter.pop()(delivery) if self.alter else delivery
+            if altered is not None:
+                yield altered
 
 
 LIES: dict[str, Alter] = {
@@ -563,7 +633,7 @@ LIES: dict[str, Alter] = {
     "nothing to deliver": lambda delivery: delivery._replace(answers=[Answer(0, AnswerKind.DIRECT)]),
     "outbox without a commit": lambda delivery: delivery._replace(commit=None),
     "outbox of another commit": lambda delivery: delivery._replace(number=delivery.number + 1),
-    "no delivery at all": lambda delivery: None,  # type: ignore[dict-item, return-value]
+    "no delivery at all": lambda delivery: None,
 }
 
 
@@ -775,6 +845,13 @@ def test_the_intake_waits_for_the_wanted_number_but_for_no_more_and_no_longer_th
     intake.put_all(items[1:])
     taker.join(SECONDS)
     assert taken == [3]
+    # Who does not wait for them takes none if there are fewer.
+    for item in items[:2]:
+        intake.put(item.incoming, item.promise)
+    assert intake.take_now(3) == []
+    intake.interrupt()
+    assert intake.take_now(1) == [] and intake.take() == [], "an interruption is seen first"
+    assert len(intake.take_now(2)) == 2 and intake.take_now(1) == []
     # The end and an interruption are not waited over.
     intake.put(Incoming(IncomingKind.MAIL, b"2"), Future())
     intake.interrupt()
@@ -794,13 +871,14 @@ def test_items_that_the_intake_does_not_take_learn_why_and_the_others_wait(monke
 def test_a_batch_waits_for_more_only_while_that_pays() -> None:
     gathering = Gathering()
     for _ in range(5):
-        gathering.took(1, overlapping=False)
+        gathering.took(1, others=False)
     assert gathering.wanted == 1, "a client that is alone is not kept waiting"
     for count in (1, 2, 3):
-        gathering.took(count, overlapping=True)
-    assert gathering.wanted == 4
-    gathering.took(2, overlapping=True)
+        gathering.took(count, others=True)
+    assert gathering.wanted == 4 and gathering.enough == 2
+    gathering.took(2, others=True)
     assert gathering.wanted == 2, "so many came in time"
+    assert gathering.enough == 1
     assert gathering.patience(0.004) == 0.001 and gathering.patience(3600.0) <= 0.01
-    gathering.took(5, overlapping=True)
+    gathering.took(5, others=True)
     assert gathering.wanted == 3

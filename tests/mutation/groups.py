@@ -42,4 +42,17 @@ GROUPS: Final = {
     "padding": Group(["wire/padding.py"], ["tests/wire/test_padding.py"]),
     "hpke": Group(["wire/hpke.py"], ["tests/wire/test_hpke.py"]),
     "crypto": Group(["wire/crypto.py"], ["tests/wire/test_crypto.py"]),
+    "opening": Group(["pmap/opening.py"], ["tests/pmap/test_opening.py"]),
+    "constraint": Group(["wire/constraint.py"], ["tests/wire/test_constraint.py"], _PLAIN),
+    "cbor": Group(["wire/cbor.py"], ["tests/wire/test_cbor.py"]),
+    "attestation": Group(["wire/attestation.py"], ["tests/wire/test_attestation.py"]),
+    "state": Group(["client/state.py"], ["tests/client/test_state.py"], _PLAIN),
+    "refusal": Group(
+        ["wire/refusal.py", "wire/shard_refusals.py", "wire/simulated.py"],
+        ["tests/wire/test_refusal.py", "tests/wire/test_simulated_evidence.py"],
+    ),
+    "sizes": Group(["wire/sizes.py"], ["tests/wire/test_sizes.py"], _PLAIN),
+    "keyring": Group(["pmap/keyring.py"], ["tests/pmap/test_keyring.py"]),
+    "invite": Group(["client/invite.py"], ["tests/client/test_invite.py"]),
+    "http": Group(["client/http_interface.py"], ["tests/client/test_http_interface.py"]),
 }

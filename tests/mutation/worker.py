@@ -7,6 +7,7 @@ the tests are collected once, and each mutant's process runs those that reach th
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -26,6 +27,9 @@ KILLED, SURVIVED, UNREACHED = "killed", "survived", "unreached"
 CPU_SECONDS_FACTOR = 10
 CPU_SECONDS_MORE = 1
 """A test that works so much longer than with the original does not end: killed."""
+SECONDS_FACTOR = 20
+SECONDS_MORE = 20
+"""Nor does one that takes so much longer by the clock: threads that wait for each other."""
 
 
 def make_mutants(modules: Sequence[str]) -> list[str]:
@@ -93,6 +97,7 @@ class ForkForEachMutant:
                 for item, following in _with_next(items):
                     # Processor time: whatever else the machine does. Nobody handles the signal, so it ends the child.
                     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS_MORE + CPU_SECONDS_FACTOR * durations[item])
+                    faulthandler.dump_traceback_later(SECONDS_MORE + SECONDS_FACTOR * durations[item], exit=True)
                     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                     if session.testsfailed:
                         break

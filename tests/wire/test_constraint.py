@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -162,3 +164,77 @@ def test_a_period_follows_the_calendar() -> None:
 
 def test_a_period_beyond_all_calendars_never_ends() -> None:
     assert Period.parse("P9999Y").after(NOW) > NOW + 10**12
+
+
+def test_the_last_year_of_all_calendars_still_counts() -> None:
+    last = int(datetime(9999, 3, 31, tzinfo=UTC).timestamp())
+    assert Period.parse(f"P{9999 - 2026}Y").after(NOW) == last
+    assert Period.parse(f"P{10_000 - 2026}Y").after(NOW) == (1 << 63) - 1
+
+
+def test_a_period_does_not_depend_on_where_the_clock_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = int(datetime(2026, 1, 31, 2, tzinfo=UTC).timestamp())
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "America/New_York")
+            time.tzset()
+            assert Period.parse("P1M").after(at) == int(datetime(2026, 2, 28, 2, tzinfo=UTC).timestamp())
+    finally:
+        time.tzset()
+
+
+def test_the_largest_numbers_and_the_longest_text_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = Constraint.parse(EXACT + " PROD:65535 REVOKE:4294967295")
+    assert (largest.product, largest.lowest_version) == (65_535, 4_294_967_295)
+    for text in ("PROD:65536", "REVOKE:4294967296"):
+        with pytest.raises(InvalidInput):
+            Constraint.parse(f"{EXACT} {text}")
+    monkeypatch.setattr("wire.constraint.MAX_CONSTRAINT_CHARACTERS", len(EXACT))
+    assert str(Constraint.parse(EXACT)) == EXACT
+    with pytest.raises(InvalidInput, match="a text of at most"):
+        Constraint.parse(f"{EXACT} PROD:0")
+
+
+@pytest.mark.parametrize("value", [None, 5, EXACT.encode(), [EXACT]])
+def test_what_is_no_text_is_no_constraint(value: object) -> None:
+    with pytest.raises(InvalidInput):
+        Constraint.parse(value)  # type: ignore[arg-type]
+
+
+def test_without_revoke_the_lowest_version_is_zero() -> None:
+    Constraint.parse(EXACT).check(replace(IDENTITY, security_version=0), NOW)
+
+
+@pytest.mark.parametrize(
+    ("term", "sentence"),
+    [
+        ("C:aa:bb", "C: takes 64 or 96 lower-case hexadecimal digits, not 'aa:bb'"),
+        ("S:aa", "S: takes 64 or 96 lower-case hexadecimal digits, not 'aa'"),
+        ("S:" + "x" * 40, f"S: takes 64 or 96 lower-case hexadecimal digits, not '{'x' * 40}'"),
+        ("S:" + "x" * 41, f"S: takes 64 or 96 lower-case hexadecimal digits, not '{'x' * 40}'..."),
+        ("PROD:x", "PROD: takes a number from 0 to 65535, not 'x'"),
+        ("REVOKE:x", "REVOKE: takes a number from 0 to 4294967295, not 'x'"),
+        ("PROD:1 PROD:1", "PROD: may stand once in a constraint"),
+        ("REVOKE:1 REVOKE:1", "REVOKE: may stand once in a constraint"),
+        ("SEC:STALE SEC:STALE", "SEC: may stand once in a constraint"),
+        ("EXPIRE:P1D EXPIRE:P1D", "EXPIRE: may stand once in a constraint"),
+    ],
+)
+def test_the_sentence_of_a_refusal_names_the_term_and_shows_no_more_of_it_than_fits(term: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{re.escape(sentence)}$"):
+        Constraint.parse(f"{EXACT} {term}")
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "end"),
+    [
+        (EXACT, {"level": SecurityLevel.STALE, "status": "OutOfDate"}, "asks for SECURE or better (OutOfDate)"),
+        (EXACT, {"level": SecurityLevel.STALE, "status": ""}, "asks for SECURE or better"),
+        (SIGNED, {"signer": None}, "does not name: nobody"),
+        (SIGNED, {"signer": b"\xab" * 48}, "does not name: " + "ab" * 48),
+        (EXACT, {"measurement": b"\xcd" * 32}, "its measurement is " + "cd" * 32),
+    ],
+)
+def test_the_sentence_of_a_refusal_says_what_the_enclave_is(text: str, changed: dict[str, object], end: str) -> None:
+    with pytest.raises(AttestationError, match=re.escape(end) + "$"):
+        Constraint.parse(text).check(replace(IDENTITY, **changed), NOW)  # type: ignore[arg-type]

@@ -67,6 +67,22 @@ def test_an_integer_too_long_to_print_is_refused_in_words() -> None:
             parse_size(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 40, f"'{'x' * 40}'"),
+        ("x" * 41, f"'{'x' * 40}'..."),
+        (-1, "-1"),
+        ((1 << 128) - 1, str((1 << 128) - 1)),
+        (1 << 128, "a value of type int"),
+        (None, "a value of type NoneType"),
+    ],
+)
+def test_a_refusal_shows_what_was_given_as_far_as_it_fits(value: Any, shown: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^not a size: {re.escape(shown)}; a size is"):
+        parse_size(value)
+
+
 def test_an_enumeration_of_integers_counts_as_integers() -> None:
     class Sizes(IntEnum):
         SMALL = 4096
