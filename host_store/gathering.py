@@ -3,10 +3,10 @@
 The first of several clients that were answered together sends its next mail while the others still read their answers.
 Taken alone it costs a commit of its own, and the others wait for two syncs of the disk instead of one. So a batch
 waits for a number of mails, for a part of the time that the last batch took. The number is found by trying: one more
-than last time as long as that many come in time and an earlier batch is still on its way; what did come, if not. A
-client that is alone never waits.
+than last time as long as that many come in time, and some are there already when the wait begins; what did come, if
+not. A client that is alone never waits.
 
-A simulation with 16 clients gave 60 % more mails where a sync takes 0.1 ms, and 50 % more where it takes 2 ms or 6 ms.
+Measured with 16 clients: 40 % more mails where a sync takes 5 ms; no difference where it takes 0.2 ms.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class Gathering:
         """For how long (seconds), after a batch that took so long."""
         return min(PATIENCE * batch_seconds, LONGEST_WAIT_SECONDS)
 
-    def took(self, count: int, *, overlapping: bool) -> None:
-        """A batch of so many mails begins. ``overlapping``: while the one before is not on the disk yet."""
+    def took(self, count: int, *, others: bool) -> None:
+        """So many mails came. ``others``: some were there when the wait began, so not all are of those who had just
+        been answered."""
         if count < self.wanted:
             self.wanted = max(1, count)
-        elif overlapping:
+        elif others:
             self.wanted += 1

@@ -224,12 +224,12 @@ class Supervisor:
 
     def _serve(self) -> None:
         """Serve until the intake is closed and empty. Raises what ends the incarnation."""
-        channel, intake, gathering = self._channel, self._intake, self._gathering
+        channel, intake = self._channel, self._intake
         assert channel is not None
         while True:
             if self._unstored is None:
-                items = intake.take(gathering.wanted, gathering.patience(self._batch_seconds))
-            elif not (items := intake.take_now(gathering.enough)):
+                items = self._gather()
+            elif not (items := intake.take_now(self._gathering.enough)):
                 self._store_last()
                 continue
             if items:
@@ -242,12 +242,19 @@ class Supervisor:
                 channel.check()
                 self._answer_questions(channel)
 
+    def _gather(self) -> list[Item] | None:
+        """As :meth:`Intake.take`, for as many as pay."""
+        gathering, others = self._gathering, len(self._intake) > 0
+        items = self._intake.take(gathering.wanted, gathering.patience(self._batch_seconds))
+        if items:
+            gathering.took(len(items), others=others)
+        return items
+
     def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
         """Hand a batch over, and store what the last one left while the enclave works on it."""
         writer = self._writer
         batch: Batch = list(items)
         begun = time.monotonic()
-        self._gathering.took(len(items), overlapping=self._unstored is not None)
         last: _Unstored | None = None
         try:
             for item in items:

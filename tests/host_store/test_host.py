@@ -871,14 +871,14 @@ def test_items_that_the_intake_does_not_take_learn_why_and_the_others_wait(monke
 def test_a_batch_waits_for_more_only_while_that_pays() -> None:
     gathering = Gathering()
     for _ in range(5):
-        gathering.took(1, overlapping=False)
+        gathering.took(1, others=False)
     assert gathering.wanted == 1, "a client that is alone is not kept waiting"
     for count in (1, 2, 3):
-        gathering.took(count, overlapping=True)
+        gathering.took(count, others=True)
     assert gathering.wanted == 4 and gathering.enough == 2
-    gathering.took(2, overlapping=True)
+    gathering.took(2, others=True)
     assert gathering.wanted == 2, "so many came in time"
     assert gathering.enough == 1
     assert gathering.patience(0.004) == 0.001 and gathering.patience(3600.0) <= 0.01
-    gathering.took(5, overlapping=True)
+    gathering.took(5, others=True)
     assert gathering.wanted == 3
