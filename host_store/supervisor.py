@@ -60,6 +60,8 @@ KILL_SECONDS: Final = 5.0
 """How long the end of a killed enclave is waited for. In this process a handler that hangs cannot be killed."""
 EVIDENCE_SECONDS: Final = 3600.0
 """How old evidence may be before another client gets new one: a Nitro document holds for about three hours."""
+PIPELINE_BATCHES: Final = 2
+"""Batches between enclave and durable store at one time: one being stored, one being worked on."""
 SLOW_STORE_SECONDS: Final = 0.001
 """From so long an append on, a thread that waits for it costs less than mails that wait behind it."""
 _LOOK_SECONDS: Final = 0.1
@@ -236,7 +238,7 @@ class Supervisor:
         assert channel is not None
         while True:
             if self._unstored is None:
-                self._aside.wait(left=1)
+                self._aside.wait(left=PIPELINE_BATCHES - 1)
                 items = intake.take(gathering.wanted, gathering.patience(self._batch_seconds))
             elif self._store_is_slow or not (items := intake.take_now(gathering.enough)):
                 self._store_last()
