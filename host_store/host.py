@@ -1,7 +1,8 @@
 """A host of one enclave: takes mail in, has it processed, stored and only then answered, and keeps the enclave running.
 
-One thread does the work (:mod:`host_store.supervisor`, :mod:`host_store.writer`); the queue before it
-(:mod:`host_store.intake`) makes batches of what arrives meanwhile. Every method may be called from any thread.
+One thread does the work (:mod:`host_store.supervisor`, :mod:`host_store.writer`), with another one behind a slow store
+(:mod:`host_store.store_thread`); the queue before it (:mod:`host_store.intake`) makes batches of what arrives
+meanwhile. Every method may be called from any thread.
 """
 
 from __future__ import annotations
