@@ -401,8 +401,9 @@ def test_the_death_of_the_host_ends_a_process_whose_handler_hangs(key: Path, tmp
         assert by_hand.process.wait(60) == 0
 
 
-def test_an_interrupt_from_the_terminal_is_left_to_the_host(shared: Running) -> None:
-    os.kill(shared.pid, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_is_left_to_the_host(shared: Running, number: int) -> None:
+    os.kill(shared.pid, number)
     assert shared.call("get nothing") is None
 
 
