@@ -52,6 +52,7 @@ attacks: setup ## run every attack and print a table: verdict expected, verdict 
 
 engines: setup ## run what concerns stores on shared engines: PostgreSQL, three etcd members, an S3 server
 	PMAP_ENGINES=all $(BIN)/pytest tests/engines tests/host_store/test_store_contract.py tests/tee/test_hand_over.py
+	PMAP_ENGINES=all $(BIN)/pytest tests/attacks -k "postgresql or etcd or s3"
 
 mutants: setup ## change freshness rules, commit log and decoders, an operator at a time: tests must notice (GROUPS="log mail")
 	PYTHONPATH=tests $(BIN)/python -m mutation $(GROUPS)

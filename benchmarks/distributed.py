@@ -58,12 +58,12 @@ def engine_figures(wanted: Collection[str], scale: Scale) -> tuple[list[Figure],
     return [measure(kind, recorded, scale) for kind in kinds], {}
 
 
-def record(commits: int) -> Recorded:
-    """Let an enclave execute the mails of all clients, ``commits`` batches of them."""
+def record(commits: int, mails: int = CLIENTS) -> Recorded:
+    """Let an enclave execute ``commits`` batches, of one mail from each of so many clients."""
     kept: list[Delivery] = []
     with scratch(in_memory=True) as folder:
         core = Core(folder / "store", kept)
-        clients = core.clients(CLIENTS)
+        clients = core.clients(mails)
         before, first = list(kept), len(kept)
         for _ in range(commits):
             answers, _took = core.exchange([client.seal(next(core.bodies)) for client in clients])

@@ -24,6 +24,7 @@ from benchmarks.measure import percentile
 from benchmarks.report import BLOCK, number, table
 from benchmarks.scale import CLIENTS
 from benchmarks.unit_costs import BATCHES, COSTS
+from host_store.supervisor import PIPELINE_BATCHES
 from wire.limits import MAX_BATCH_MAILS, MAX_CLIENTS
 from wire.shard_map import rendezvous
 
@@ -97,28 +98,18 @@ def simulate(store: Store, rate: float, mails: int = _SIMULATED_MAILS) -> Behavi
         host_free = max(now, host_free) + store.host_mail
         arrived.append(now)
         at_enclave.append(host_free)
-    latencies: list[float] = []
-    free = 0.0  # the thread that talks to the enclave and stores
-    first = stored = batches = 0
-    while stored < mails:
-        unstored = range(stored, first)
-        if unstored and (first == mails or at_enclave[first] > free):
-            free += store.append
-            latencies += [free - arrived[number] for number in unstored]
-            stored = first
-            continue
-        begins = max(at_enclave[first], free)
+    latencies, durable, enclave_free, first, batches = [], [0.0] * PIPELINE_BATCHES, 0.0, 0, 0
+    while first < mails:
+        begins = max(at_enclave[first], enclave_free, durable[-PIPELINE_BATCHES])
         last = first
         while last < mails and last - first < MAX_BATCH_MAILS and at_enclave[last] <= begins:
             last += 1
-        free = begins + store.enclave_commit + (last - first) * store.enclave_mail
-        if unstored:  # while the enclave works
-            durable = begins + store.append
-            latencies += [durable - arrived[number] for number in unstored]
-            free = max(free, durable)
-        stored, first, batches = first, last, batches + 1
+        enclave_free = begins + store.enclave_commit + (last - first) * store.enclave_mail
+        durable.append(max(enclave_free, durable[-1]) + store.append)
+        latencies += [durable[-1] - arrived[number] for number in range(first, last)]
+        first, batches = last, batches + 1
     latencies.sort()
-    took = free - arrived[0]
+    took = durable[-1] - arrived[0]
     return Behaviour(
         1e3 * percentile(latencies, 0.5), 1e3 * percentile(latencies, 0.99), mails / batches, batches / took
     )

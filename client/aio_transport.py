@@ -59,7 +59,7 @@ class AsyncHttpTransport:
         parts = parse_url(url)
         if not timeout > 0:
             raise InvalidInput(f"a timeout is a number of seconds above 0, not {timeout!r}")
-        self._host = parts.hostname
+        self._where = parts.netloc
         self._base = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._tls: ssl.SSLContext | bool = tls or True
         self._timeout = timeout
@@ -97,7 +97,7 @@ class AsyncHttpTransport:
                 body = await _read(response, call.allowed(response.status))
         except (self._aiohttp.ClientError, TimeoutError, OSError) as error:
             raise HostUnavailable(
-                f"no answer from the host at {self._host}: {error or type(error).__name__}"
+                f"no answer from the host at {self._where}: {error or type(error).__name__}"
             ) from error
         check_status(response.status, body)
         return body

@@ -76,7 +76,7 @@ class Connection:
             )
         except BaseException as error:
             transport.close()
-            if isinstance(error, HostUnavailable):
+            if isinstance(error, HostUnavailable) and error.__cause__ is not None:  # nobody answered at all
                 error.add_note(f"Is the server running at {self.url}? Start one with 'pmap serve', or name another.")
             raise
 

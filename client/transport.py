@@ -74,6 +74,7 @@ class HttpTransport:
         assert parts.hostname is not None
         self._host = parts.hostname
         self._port = parts.port
+        self._where = parts.netloc
         self._base = parts.path.rstrip("/")
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._timeout = timeout
@@ -147,9 +148,7 @@ class HttpTransport:
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
             raise _ClosedMeanwhile(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
-            raise HostUnavailable(
-                f"no answer from the host at {self._host}: {error or type(error).__name__}"
-            ) from error
+            raise HostUnavailable(f"no answer from the host at {self._where}: {_reason(error)}") from error
         finally:
             if response is not None:
                 response.close()
@@ -163,6 +162,10 @@ class HttpTransport:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class _ClosedMeanwhile(Exception):

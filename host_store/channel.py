@@ -20,6 +20,14 @@ class EnclaveChannel(Protocol):
         """The process that it runs in, if that is one of its own."""
         ...
 
+    def prepare(self, keyring: bytes | None) -> None:
+        """Make all that needs no records, and see that the enclave's key opens this keyring (None: there is none yet).
+        At most once, before :meth:`start`, which may come much later.
+
+        Raises as :meth:`start`, as far as it shows by now.
+        """
+        ...
+
     def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """Start it on a stored state; without a keyring on a new store, or on none. Once per channel.
 

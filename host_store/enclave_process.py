@@ -36,6 +36,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -94,6 +96,10 @@ class EnclaveProcess:
     def pid(self) -> int | None:
         """See :class:`host_store.channel.EnclaveChannel`."""
         return self._process.pid
+
+    def prepare(self, keyring: bytes | None) -> None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._or_refused(Prepare(keyring), Prepared)
 
     def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """Hand over keyring and records; see :class:`host_store.channel.EnclaveChannel`."""

@@ -1,12 +1,12 @@
 """A host of one enclave: takes mail in, has it processed, stored and only then answered, and keeps the enclave running.
 
-One thread does the work (:mod:`host_store.supervisor`, :mod:`host_store.writer`); the queue before it
-(:mod:`host_store.intake`) makes batches of what arrives meanwhile. Every method may be called from any thread.
+One thread does the work (:mod:`host_store.supervisor`, :mod:`host_store.writer`), with another one behind a slow store
+(:mod:`host_store.store_thread`); the queue before it (:mod:`host_store.intake`) makes batches of what arrives
+meanwhile. Every method may be called from any thread.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from host_store.channel import ChannelFactory, EnclaveChannel
-from host_store.enclave_process import EnclaveProcess, enclave_command
+from host_store.channel_factory import channel_factory, name_of
 from host_store.intake import Intake, Item, Promise
+from host_store.standby import WaitingEnclave, stand_by
 from host_store.store import Store
 from host_store.stores.url import StoreUrl, open_store
 from host_store.supervisor import State, Supervisor
@@ -76,6 +76,8 @@ class EnclaveHost:
         rotate: bool = False,
         import_from: str | Path | None = None,
         create: bool = True,
+        standby: bool = False,
+        on_wait: Callable[[str], None] | None = None,
     ) -> EnclaveHost:
         """Start an enclave on a store.
 
@@ -93,6 +95,8 @@ class EnclaveHost:
             import_from: a folder to look for the enclave's module in, before all others. A class is looked for where
                 it came from, a name also in the current folder.
             create: whether to make a new store where there is none.
+            standby: while another host serves the store, which is given by its URL, wait, with the enclave started.
+            on_wait: called with the other host's name, once, when everything is ready and only the waiting is left.
 
         Raises:
             InvalidInput: no such enclave, settings that make no sense, a path that cannot be a store.
@@ -112,8 +116,16 @@ class EnclaveHost:
             simulated_key = _default_key_file(url.path)
         if tee is None:
             tee = TeeChoice(simulated_key=None if simulated_key is None else Path(simulated_key).absolute())
-        open_channel = _channel_factory(enclave, enclave_command or tee, in_process, import_from)
-        opened = open_store(store, create=create) if isinstance(store, str | Path) else store
+        open_channel = channel_factory(enclave, enclave_command or tee, in_process, import_from)
+        opened = None if isinstance(store, str | Path) else store
+        waiting: WaitingEnclave | None = None
+        if standby:
+            if url is None:
+                raise InvalidInput("a host that stands by opens its store itself: name it by its URL")
+            opened, waiting = stand_by(url, open_channel, on_wait)
+            open_channel = waiting
+        elif url is not None:
+            opened = open_store(url, create=create)
         try:
             if not create and opened is not None and opened.keyring() is None:
                 raise StoreMissing(f"the store {store} is empty")
@@ -123,8 +135,10 @@ class EnclaveHost:
         except BaseException:
             if opened is not None and opened is not store:
                 opened.close()
+            if waiting is not None:
+                waiting.close()
             raise
-        return cls(_name_of(enclave), supervisor, intake, opened, opened is not store)
+        return cls(name_of(enclave), supervisor, intake, opened, opened is not store)
 
     # --- mail ---
 
@@ -166,6 +180,10 @@ class EnclaveHost:
         if len(session) != SESSION_BYTES:
             raise Malformed(f"a session has {SESSION_BYTES} bytes, not {len(session)}")
         return self._supervisor.writer.poll(session)
+
+    def keyring(self) -> bytes | None:
+        """The stored keyring, sealed. Raises :class:`wire.errors.StoreError`."""
+        return None if self._store is None else self._store.keyring()
 
     # --- evidence ---
 
@@ -252,69 +270,6 @@ def _default_key_file(store: Path) -> Path:
     if not folder.name:
         raise InvalidInput(f"{store} has no room beside it for a key file: name one")
     return folder.with_name(folder.name + ".key")
-
-
-def _channel_factory(
-    enclave: str | type, how: TeeChoice | Sequence[str], in_process: bool, import_from: str | Path | None
-) -> ChannelFactory:
-    """``how``: the TEE, or the whole command."""
-    if not isinstance(how, TeeChoice):
-        if in_process:
-            raise InvalidInput("an enclave that a command runs does not run in this process")
-        return lambda on_end: EnclaveProcess(how, on_end)
-    if in_process:
-        return _in_process_factory(enclave, how, import_from)
-    if isinstance(enclave, str):
-        spec, folder = enclave, None if import_from is None else Path(import_from).absolute()
-    else:
-        spec = _spec_of(enclave)
-        folder = _module_root(enclave) if import_from is None else Path(import_from).absolute()
-    command = enclave_command(spec, how)
-
-    def run(on_end: Callable[[], None]) -> EnclaveChannel:
-        return EnclaveProcess(command, on_end, import_from=folder)
-
-    return run
-
-
-def _in_process_factory(enclave: str | type, tee: TeeChoice, import_from: str | Path | None) -> ChannelFactory:
-    # Only hosts that ask for it get the enclave's code into their process.
-    from host_store.in_process.channel import InProcessChannel
-
-    for folder in [str(Path.cwd()), *([] if import_from is None else [str(Path(import_from).absolute())])]:
-        if isinstance(enclave, str) and folder not in sys.path:
-            sys.path.insert(0, folder)
-
-    def make(on_end: Callable[[], None]) -> EnclaveChannel:
-        return InProcessChannel(enclave, tee)
-
-    return make
-
-
-def _name_of(enclave: str | type) -> str:
-    return enclave if isinstance(enclave, str) else f"{enclave.__module__}:{enclave.__qualname__}"
-
-
-def _spec_of(enclave: type) -> str:
-    """How an enclave process can find the class. Raises :class:`InvalidInput` where it cannot."""
-    if not isinstance(enclave, type):
-        raise InvalidInput(f"an enclave is a class or its name MODULE:CLASS, not {enclave!r}")
-    if enclave.__module__ == "__main__" or "<locals>" in enclave.__qualname__:
-        raise InvalidInput(
-            f"a process of its own cannot import {enclave.__qualname__} from {enclave.__module__}: "
-            "move it to a module, or pass in_process=True"
-        )
-    return _name_of(enclave)
-
-
-def _module_root(enclave: type) -> Path | None:
-    """The folder that the class's module was found in."""
-    file = getattr(sys.modules.get(enclave.__module__), "__file__", None)
-    if file is None:
-        return None
-    path = Path(file).absolute()
-    depth = enclave.__module__.count(".") + (path.stem == "__init__")
-    return path.parents[depth]
 
 
 __all__ = ["DRAIN_SECONDS", "EnclaveHost", "HostStatus"]

@@ -28,12 +28,11 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class WebServer:
     """One listening socket in front of a host."""
 
-    def __init__(self, host: EnclaveHost, listen: str, *, request_seconds: float = REQUEST_SECONDS) -> None:
-        """Bind ``listen``: ``ADDRESS:PORT``, port 0 for any free one, IPv6 addresses in brackets.
-
-        Raises :class:`InvalidInput`: no address, or one that cannot be bound.
-        """
-        self._socket = _bind(listen)
+    def __init__(
+        self, host: EnclaveHost, listen: str | socket.socket, *, request_seconds: float = REQUEST_SECONDS
+    ) -> None:
+        """``listen``: an address, see :func:`bind`, or what that returned."""
+        self._socket = bind(listen) if isinstance(listen, str) else listen
         slot = MailSlot(host, request_seconds)
         app = create_app(host, request_seconds=request_seconds, slot=slot)
         config = uvicorn.Config(
@@ -55,8 +54,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        address, port = self._socket.getsockname()[:2]
-        return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+        return url_of(self._socket)
 
     def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until SIGTERM, SIGINT, :meth:`stop`, or the host's failure, which is raised.
@@ -112,7 +110,17 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _bind(listen: str) -> socket.socket:
+def url_of(listening: socket.socket) -> str:
+    """Where a socket listens."""
+    address, port = listening.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def bind(listen: str) -> socket.socket:
+    """Listen at ``ADDRESS:PORT``, port 0 for any free one, IPv6 addresses in brackets.
+
+    Raises :class:`InvalidInput`: no address, or one that cannot be bound.
+    """
     address, colon, port = listen.rpartition(":")
     address = address.removeprefix("[").removesuffix("]")
     if not colon or not address or not (port.isascii() and port.isdecimal()) or int(port) > 65535:

@@ -3,7 +3,9 @@ incarnation (epoch) after the other.
 
 One thread for both, because each step from thread to thread costs a mail more than the step itself. A batch's last
 delivery is stored when the enclave has the next batch to work on, so the disk and the enclave work at the same time. If
-no next one waits then, it is stored at once.
+no next one waits then, it is stored at once. Where the store takes long (:data:`SLOW_STORE_SECONDS`), another thread
+waits for it (:mod:`host_store.store_thread`), and this one gathers the next batch meanwhile; it is never more than one
+ahead.
 
 An incarnation ends when its process dies, when it breaks the protocol, or when the store could not keep what it
 did. Then everything on its way is failed or finished, and the next one is started from the store: at once the first
@@ -29,6 +31,7 @@ from host_store.gathering import Gathering
 from host_store.handed_over import check_not_handed_over
 from host_store.intake import Intake, Item, again
 from host_store.store import Head, Store
+from host_store.store_thread import StoreThread
 from host_store.writer import Batch, Writer
 from wire.attestation import Attestation
 from wire.boundary import Delivery
@@ -57,6 +60,10 @@ KILL_SECONDS: Final = 5.0
 """How long the end of a killed enclave is waited for. In this process a handler that hangs cannot be killed."""
 EVIDENCE_SECONDS: Final = 3600.0
 """How old evidence may be before another client gets new one: a Nitro document holds for about three hours."""
+PIPELINE_BATCHES: Final = 2
+"""Batches between enclave and durable store at one time: one being stored, one being worked on."""
+SLOW_STORE_SECONDS: Final = 0.001
+"""From so long an append on, a thread that waits for it costs less than mails that wait behind it."""
 _LOOK_SECONDS: Final = 0.1
 _Answer = TypeVar("_Answer")
 
@@ -90,6 +97,8 @@ class Supervisor:
         self._intake = intake
         self._writer = Writer(store, intake)
         self._unstored: _Unstored | None = None
+        self._aside = StoreThread(self._store_now, self._fail, intake.interrupt)
+        self._store_is_slow = False
         self._batch_seconds = 0.0  # how long the last batch took, from the enclave to the disk
         self._channel: EnclaveChannel | None = None
         self._attestation: Attestation | None = None
@@ -214,7 +223,8 @@ class Supervisor:
             self._give_up(HostUnavailable(f"the host broke down: {type(error).__name__}: {error}"))
         finally:
             with suppress(PmapError):
-                self._store_last()
+                self._flush()
+            self._aside.stop()
             self._end_epoch(in_order=self.state is State.RUNNING)
             if self.state is not State.FAILED:
                 self.state = State.CLOSED
@@ -228,14 +238,18 @@ class Supervisor:
         assert channel is not None
         while True:
             if self._unstored is None:
+                self._aside.wait(left=PIPELINE_BATCHES - 1)
                 items = intake.take(gathering.wanted, gathering.patience(self._batch_seconds))
-            elif not (items := intake.take_now(gathering.enough)):
+            elif self._store_is_slow or not (items := intake.take_now(gathering.enough)):
                 self._store_last()
                 continue
             if items:
                 self._deliver(channel, items)
-            elif items is None:
-                return
+                continue
+            self._flush()  # which may put an item back
+            if items is None:
+                if not len(intake):
+                    return
             elif self._wanted is not None:
                 raise HostUnavailable("a new epoch was asked for")
             else:
@@ -243,11 +257,11 @@ class Supervisor:
                 self._answer_questions(channel)
 
     def _deliver(self, channel: EnclaveChannel, items: list[Item]) -> None:
-        """Hand a batch over, and store what the last one left while the enclave works on it."""
+        """Hand a batch over, and have the last one stored while the enclave works on it."""
         writer = self._writer
         batch: Batch = list(items)
         begun = time.monotonic()
-        self._gathering.took(len(items), overlapping=self._unstored is not None)
+        self._gathering.took(len(items), overlapping=self._aside.busy or self._unstored is not None)
         last: _Unstored | None = None
         try:
             for item in items:
@@ -257,6 +271,7 @@ class Supervisor:
             self._store_last()
             for delivery in deliveries:
                 if last is not None:
+                    self._aside.wait()
                     writer.carry_out(last.delivery, batch)
                 last = _Unstored(delivery, batch, begun)
         except Exception as error:
@@ -266,18 +281,44 @@ class Supervisor:
             writer.finish(batch, None)
         self._unstored = last
 
+    # --- storing ---
+
     def _store_last(self) -> None:
-        """Carry out the last batch's last delivery, if it waits. Raises what ends the incarnation."""
+        """Have the last batch's last delivery stored, if it waits: at once, or by a thread of its own where that takes
+        long. Raises what ends the incarnation."""
         unstored, self._unstored = self._unstored, None
         if unstored is None:
             return
+        if self._store_is_slow:
+            self._aside.put(unstored)
+            return
+        try:
+            self._aside.wait()
+        except PmapError as error:
+            self._fail(unstored, error)
+            raise
+        self._store_now(unstored)
+
+    def _flush(self) -> None:
+        """Have everything stored that came from the enclave. Raises what ends the incarnation."""
+        self._store_last()
+        self._aside.wait()
+
+    def _store_now(self, unstored: _Unstored) -> None:
+        """Raises :class:`PmapError` only."""
+        begun = time.monotonic()
         try:
             self._writer.carry_out(unstored.delivery, unstored.batch)
         except PmapError as error:
-            self._writer.finish(unstored.batch, error)
+            self._fail(unstored, error)
             raise
-        self._batch_seconds = time.monotonic() - unstored.begun
+        now = time.monotonic()
+        self._store_is_slow = now - begun > SLOW_STORE_SECONDS
+        self._batch_seconds = now - unstored.begun
         self._writer.finish(unstored.batch, None)
+
+    def _fail(self, unstored: _Unstored, error: PmapError) -> None:
+        self._writer.finish(unstored.batch, error)
 
     # --- epochs ---
 
@@ -297,6 +338,7 @@ class Supervisor:
             attestation = Attestation.decode(ready.attestation)
             if attestation.persistent and keyring is None:
                 _found(store, ready)
+            self._aside.begin_epoch()
             self._writer.begin_epoch(persistent=attestation.persistent)
             if attestation.persistent and ready.n != self._writer.n:
                 raise Malformed(f"the enclave is at commit {ready.n}, the store at {self._writer.n}")
@@ -327,7 +369,7 @@ class Supervisor:
             lasted = time.monotonic() - self._started >= LASTING_SECONDS
             self._failures = 0 if lasted else self._failures + 1
         try:
-            self._store_last()
+            self._flush()
         except PmapError as caught:
             error = caught
         self.state, self.failure = State.RESTARTING, error

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from pmap.core import EnclaveCore
 from pmap.enclave import Enclave, EnclaveSettings
+from pmap.keyring import Keyring
 from pmap.startup import Restart, start_new, start_stateless
 from pmap.succession import HandingOver, TakingOver
 from pmap.tee import Tee
@@ -61,6 +62,19 @@ class Launcher:
         self._settings = EnclaveSettings.of(enclave)
         self._choice = tee if isinstance(tee, TeeChoice) else TeeChoice(simulated_key=tee)
         self._randomness = randomness
+        self._prepared: Enclave | None = None
+        self._prepared_tee: Tee | None = None
+
+    def prepare(self, untrusted_keyring: bytes | None) -> None:
+        """Make what needs no records, for :meth:`launch` to use: the enclave's object and, for a stored state, the TEE.
+
+        Raises what :meth:`launch` would, as far as it shows by now: a key that does not open the keyring, above all.
+        """
+        self._prepared = self._make()
+        if untrusted_keyring is not None:
+            tee = self._tee_of_stored_state()
+            Keyring.unseal(tee.sealing_key(self._settings.seal_to), untrusted_keyring)
+            self._prepared_tee = tee
 
     def launch(
         self,
@@ -76,16 +90,14 @@ class Launcher:
         Raises :class:`InvalidInput`, :class:`WrongKey`, :class:`CorruptedStore`, :class:`UnsupportedVersion`,
         :class:`TeeUnavailable`, and what :meth:`pmap.startup.Restart.finish` says.
         """
-        name = self._enclave.__name__
-        enclave = author_code(f"cannot make a {name}", self._enclave)
+        enclave, self._prepared = self._prepared or self._make(), None
         if untrusted_keyring is None:
             tee = self.tee(create=True)
             if not self._settings.persistent:
                 return Launched(start_stateless(enclave, tee, self._randomness), None, None)
             return Launched(*start_new(enclave, tee, self._randomness))
-        if not self._settings.persistent:
-            raise InvalidInput(f"the store is that of an enclave which keeps state, and {name} keeps none")
-        restart = Restart(enclave, self.tee(create=False), self._randomness, untrusted_keyring, rotate=rotate)
+        tee = self._prepared_tee or self._tee_of_stored_state()
+        restart = Restart(enclave, tee, self._randomness, untrusted_keyring, rotate=rotate)
         # In one go, not a portion at a time: records are opened ahead of the one that is applied.
         restart.feed(chain.from_iterable(untrusted_records))
         core = restart.finish()
@@ -98,6 +110,15 @@ class Launcher:
     def take_over(self) -> TakingOver:
         """The side of this enclave where it is to take a store over. Raises :class:`InvalidInput` as it says."""
         return TakingOver(self._enclave, self.tee(create=True), self._randomness)
+
+    def _make(self) -> Enclave:
+        return author_code(f"cannot make a {self._enclave.__name__}", self._enclave)
+
+    def _tee_of_stored_state(self) -> Tee:
+        if not self._settings.persistent:
+            name = self._enclave.__name__
+            raise InvalidInput(f"the store is that of an enclave which keeps state, and {name} keeps none")
+        return self.tee(create=False)
 
     def tee(self, *, create: bool) -> Tee:
         """The chosen TEE; ``create``: make the simulated one's key file if it is missing."""

@@ -40,6 +40,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -74,7 +76,14 @@ class EnclaveProcess:
         """Serve until the host says stop or is gone. Returns the exit code."""
         try:
             launcher = Launcher(load_enclave(spec), tee)
-            match self._next():
+            command = self._next()
+            if isinstance(command, Prepare):
+                launcher.prepare(command.keyring)
+                self._tell(Prepared())
+                command = self._next()
+                if isinstance(command, Stop):
+                    return EXIT_DONE
+            match command:
                 case Start(keyring, rotate):
                     self._serve(launcher, self._start(launcher, keyring, rotate=rotate))
                 case TakeOver(invitation, endorsements):
@@ -188,7 +197,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     if os.isatty(0):
         parser.error("standard input is a terminal: enclaves are started by their host, as in: pmap serve bank:Bank")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; it is the host who stops us
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # Ctrl-C, a shell's kill %1 and systemd's stop reach the whole group:
+        signal.signal(number, signal.SIG_IGN)  # it is the host who stops us, when it has finished its work
     incoming, outgoing = _claim_standard_streams()
     _end_with_the_host(incoming.fileno())
     if (here := os.getcwd()) not in sys.path:  # left out if Python runs with its safe path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 
 from client import EnclaveClient, ForkDetected, HostUnavailable, OutcomeUnknown, RollbackDetected
 from host_store.adversary import MaliciousHost
-from host_store.lmdb_store import LmdbStore
 from pmap.enclave import EnclaveSettings
 from pmap.launch import read_key_file
 from pmap.startup import Restart
@@ -193,7 +192,7 @@ def rotated_keyring(host: MaliciousHost) -> bytes:
     The store stays as it is, and closed.
     """
     host.stop()
-    with LmdbStore.open(host._folder) as store:
+    with closing(host.open_store()) as store:
         keyring, head = store.keyring(), store.head()
         assert keyring is not None
         code = measure(host.enclave, EnclaveSettings.of(host.enclave).measured())

@@ -35,12 +35,14 @@ def _started(kind: str) -> AnyServer:
 
 EVERY_ENGINE = os.environ.get("PMAP_ENGINES") == "all"
 """Whether the long tests run on all of them (``make engines``), or on one, as in CI."""
+REQUIRED = os.environ.get("PMAP_ENGINES") in ("required", "all")
+"""Whether tests fail where an engine is not installed, and not just skip."""
 
 
 def need(kind: str) -> None:
     """Skip the test where this engine cannot run, unless it must."""
     if lacks := missing(kind):
-        if os.environ.get("PMAP_ENGINES") in ("required", "all"):
+        if REQUIRED:
             pytest.fail(lacks)
         pytest.skip(lacks)
 

@@ -14,11 +14,29 @@ from wire.crypto import HASH_BYTES
 from wire.errors import Malformed
 from wire.frame_fields import columns, commit_number, each_bytes, kinds_of, one_message, optional_bytes
 from wire.limits import MAX_BATCH_MAILS, MAX_ENDORSEMENTS_BYTES, MAX_HANDOVER_BYTES, MAX_PROOF_HASHES
-from wire.messages import Attest, Deliver, End, HandOver, Invite, Learn, Receive, Records, Start, Stop, TakeOver
+from wire.messages import (
+    Attest,
+    Deliver,
+    End,
+    HandOver,
+    Invite,
+    Learn,
+    Prepare,
+    Receive,
+    Records,
+    Start,
+    Stop,
+    TakeOver,
+)
 
 RECORD_LENGTH: Final = Struct(">I")
 """Of each record its length comes first."""
 _INCOMING_KINDS: Final = {int(kind): kind for kind in IncomingKind}
+
+
+def decode_prepare(fields: Any) -> Prepare:
+    (keyring,) = expect(fields, object)
+    return Prepare(optional_bytes(keyring))
 
 
 def decode_start(fields: Any) -> Start:

@@ -29,6 +29,7 @@ from wire.messages import (
     HandedOver,
     Invited,
     Learned,
+    Prepared,
     Ready,
     Received,
     Refused,
@@ -37,6 +38,11 @@ from wire.messages import (
 
 _MAX_SLOT: Final = (1 << 32) - 1
 _ANSWER_KINDS: Final = {int(kind): kind for kind in AnswerKind}
+
+
+def decode_prepared(fields: Any) -> Prepared:
+    expect(fields)
+    return Prepared()
 
 
 def decode_ready(fields: Any) -> Ready:

@@ -28,6 +28,7 @@ from wire.frame_commands import (
     decode_hand_over,
     decode_invite,
     decode_learn,
+    decode_prepare,
     decode_receive,
     decode_records,
     decode_start,
@@ -41,6 +42,7 @@ from wire.frame_effects import (
     decode_handed_over,
     decode_invited,
     decode_learned,
+    decode_prepared,
     decode_ready,
     decode_received,
     decode_refused,
@@ -70,6 +72,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -152,6 +156,7 @@ _KINDS: Final[dict[type, int]] = {
     HandOver: 9,
     TakeOver: 10,
     Receive: 11,
+    Prepare: 12,
     Ready: 17,
     Delivered: 18,
     Learned: 19,
@@ -162,6 +167,7 @@ _KINDS: Final[dict[type, int]] = {
     Requested: 24,
     Received: 25,
     Declined: 26,
+    Prepared: 27,
 }
 
 _RECORDS: Final[_Kind] = (MAX_FRAME_BYTES, decode_records)
@@ -177,6 +183,7 @@ _COMMANDS: Final[_Kinds] = {
     _KINDS[HandOver]: (_HANDOVER_FRAME_BYTES, decode_hand_over),
     _KINDS[TakeOver]: (_HANDOVER_FRAME_BYTES, decode_take_over),
     _KINDS[Receive]: (_HANDOVER_FRAME_BYTES, decode_receive),
+    _KINDS[Prepare]: (MAX_KEYRING_BYTES + _ITEM_OVERHEAD_BYTES, decode_prepare),
 }
 
 _EFFECTS: Final[_Kinds] = {
@@ -190,4 +197,5 @@ _EFFECTS: Final[_Kinds] = {
     _KINDS[Requested]: (_HANDOVER_FRAME_BYTES, decode_requested),
     _KINDS[Received]: (_SMALL_FRAME_BYTES, decode_received),
     _KINDS[Declined]: (_SMALL_FRAME_BYTES, decode_declined),
+    _KINDS[Prepared]: (_ITEM_OVERHEAD_BYTES, decode_prepared),
 }

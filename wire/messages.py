@@ -3,6 +3,7 @@
 ===== ===================== =================================================================
 from  message               answer
 ===== ===================== =================================================================
+host  Prepare               Prepared or Refused; before Start, which may come much later, or never
 host  Start                 Ready or Refused; after a keyring, the records have to follow first:
 host  Records, ..., End     the window in order, in as many messages as it takes
 host  Deliver               one or more Delivered, the last one marked as such
@@ -50,6 +51,12 @@ from wire.errors import (
 from wire.limits import MAX_REFUSAL_TEXT_CHARACTERS
 
 # --- what the host says ---------------------------------------------------------------------------------
+
+
+class Prepare(NamedTuple):
+    """Make all that needs no records, and see that this sealed keyring opens; None: the store has none yet."""
+
+    keyring: bytes | None
 
 
 class Start(NamedTuple):
@@ -117,6 +124,10 @@ class Stop(NamedTuple):
 
 
 # --- what the enclave says ------------------------------------------------------------------------------
+
+
+class Prepared(NamedTuple):
+    """The enclave waits for its store."""
 
 
 class Ready(NamedTuple):
@@ -209,9 +220,11 @@ class Refused(NamedTuple):
         return REFUSALS[self.name](self.text)
 
 
-Command: TypeAlias = Start | Records | End | Deliver | Learn | Attest | Invite | HandOver | TakeOver | Receive | Stop
+Command: TypeAlias = (
+    Prepare | Start | Records | End | Deliver | Learn | Attest | Invite | HandOver | TakeOver | Receive | Stop
+)
 Effect: TypeAlias = (
-    Ready | Delivered | Learned | Attested | Invited | HandedOver | Requested | Received | Declined | Refused
+    Prepared | Ready | Delivered | Learned | Attested | Invited | HandedOver | Requested | Received | Declined | Refused
 )
 
 REFUSALS: Final[dict[str, type[PmapError]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,16 @@ class Place:
         """
         from client.output_file import output_file
         from client.sharded.cluster import Cluster
+        from client.sharded.keeping import MAP_FILE
         from client.sharded.mover import Mover
         from client.sharded.owner import owner_key
         from wire.shard_map import shard_map_text
 
+        if found is None and not (self.folder / MAP_FILE).exists():
+            raise InvalidInput(
+                f"there is no cluster in {self.folder}: found one with 'pmap shards create', or name the folder of"
+                " another with --folder or in PMAP_SHARDS"
+            )
         key = owner_key(self.key, create=False)
         with Cluster.open(key.public.hex(), found, folder=self.folder, constraint=self.constraint) as cluster:
             published = b""
@@ -85,7 +91,13 @@ def shard_options(command: _Command) -> _Command:
     wrapped: Any = with_place
     wrapped.__click_params__ = getattr(command, "__click_params__", [])
     for option in (
-        click.option("--constraint", metavar="TEXT", envvar="PMAP_CONSTRAINT", help="Which enclaves to accept."),
+        click.option(
+            "--constraint",
+            metavar="TEXT",
+            envvar="PMAP_CONSTRAINT",
+            show_envvar=True,
+            help="Which enclaves to accept; SEC:INSECURE accepts the simulated TEE.",
+        ),
         click.option(
             "--owner-key",
             metavar="FILE",
@@ -139,11 +151,12 @@ def create(urls: tuple[str, ...], partitions: int, place: Place) -> None:
 
     Makes the owner's key if there is none. Keep it safe: whoever has it can move every partition.
     """
+    from client.sharded.keeping import MAP_FILE
     from client.sharded.owner import owner_key
     from wire.crypto import system_randomness
     from wire.shard_map import CLUSTER_BYTES, ShardMap, shard_map_text, sign_shard_map
 
-    if (place.folder / "shards.state").exists():
+    if (place.folder / MAP_FILE).exists():
         raise InvalidInput(
             f"there is a cluster in {place.folder}: go on with 'pmap shards resume', or name another folder"
         )
@@ -158,9 +171,13 @@ def create(urls: tuple[str, ...], partitions: int, place: Place) -> None:
 
 
 @shards.command()
+@click.option("--partitions", "listed", is_flag=True, help="Say of each store which partitions it owns.")
 @shard_options
-def show(place: Place) -> None:
-    """Print the newest map, and what each store says of itself."""
+def show(listed: bool, place: Place) -> None:
+    """Print the newest map, and what each store says of itself.
+
+    The number in front is the store's place in the map, by which other commands call it STORE.
+    """
     with place.mover() as mover:
         mover.learn()
         shards, problems = mover.shards, 0
@@ -172,6 +189,8 @@ def show(place: Place) -> None:
             click.echo(
                 f"  {number}  {store.store_id.hex()}  {len(shards.owned[number]):>6} partitions  {store.url}{said}"
             )
+            if listed:
+                click.echo(f"     {_ranges(shards.owned[number])}")
         if shards.move is not None and shards.move.arrived is None:
             move = shards.move
             click.echo(f"on their way from {move.source} to {move.target}: {len(move.partitions)} partitions;"
@@ -184,7 +203,10 @@ def show(place: Place) -> None:
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @shard_options
 def add(urls: tuple[str, ...], place: Place) -> None:
-    """Add the stores at these addresses to the map. They get partitions by 'rebalance' or 'move'."""
+    """Add the stores at these addresses to the map.
+
+    They own nothing yet: they get partitions by 'rebalance' or 'move'.
+    """
     stores = [_store_at(url, place.constraint) for url in urls]
     with place.mover() as mover:
         mover.learn()
@@ -198,10 +220,15 @@ def add(urls: tuple[str, ...], place: Place) -> None:
 @click.argument("url", metavar="URL")
 @shard_options
 def address(store: str, url: str, place: Place) -> None:
-    """Say that STORE, its place in the map, listens at URL from now on. Clients need the new map, or 'refresh'."""
+    """Say that STORE listens at URL from now on.
+
+    STORE is its place in the map, as 'show' prints it. It has to answer there. Clients need the new map, or 'refresh'.
+    """
     with place.mover() as mover:
         mover.learn()
-        mover.readdress(_place(mover.shards, store), url)
+        number = _place(mover.shards, store)
+        _check_address(url, mover.shards.stores[number].store_id, place.constraint)
+        mover.readdress(number, url)
         mover.settle()
         click.echo(f"by shard map {mover.shards.version}, store {store} is at {url}")
 
@@ -211,24 +238,43 @@ def address(store: str, url: str, place: Place) -> None:
 @click.option("--to", "target", required=True, metavar="STORE", help="A store's place in the map, as 'show' prints it.")
 @shard_options
 def move(partitions: str, target: str, place: Place) -> None:
-    """Move PARTITIONS, such as 3 or 0-15,40, from the store that owns them to another one.
+    """Move partitions to another store.
 
-    While they move, clients read them and wait with writes.
+    PARTITIONS are numbers and ranges, such as 3 or 0-15,40; 'show --partitions' says who owns which. Those of one store
+    move together, one store's after the other's. While they move, clients read them and wait with writes.
+
+    \b
+    Example:
+      pmap shards move 0-15,40 --to 1
     """
     chosen = _partitions(partitions)
     with place.mover() as mover:
         mover.learn()
-        mover.begin_move(chosen, _place(mover.shards, target))
-        mover.settle()
-        click.echo(f"moved, by shard map {mover.shards.version}")
+        to, owners = _place(mover.shards, target), mover.shards.owners
+        if chosen[-1] >= len(owners):
+            raise InvalidInput(f"there is no partition {chosen[-1]}: there are {len(owners)}, which count from 0")
+        for source in sorted({owners[partition] for partition in chosen} - {to}):
+            mover.begin_move([partition for partition in chosen if owners[partition] == source], to)
+            mover.settle()
+        click.echo(f"all of them are with store {to}, by shard map {mover.shards.version}")
 
 
 @shards.command()
-@click.option("--leaving", multiple=True, metavar="STORE", help="Leave nothing on this store.")
+@click.option(
+    "--leaving", multiple=True, metavar="STORE", help="Leave nothing on this store; may be given several times."
+)
 @click.option("--at-once", type=click.IntRange(1), default=32, show_default=True, help="Partitions that move together.")
 @shard_options
 def rebalance(leaving: tuple[str, ...], at_once: int, place: Place) -> None:
-    """Move partitions until each is where rendezvous hashing puts it: evenly, and no more moves than needed."""
+    """Spread the partitions evenly over the stores.
+
+    Moves them until each is where rendezvous hashing puts it, and no others.
+
+    \b
+    Examples:
+      pmap shards rebalance
+      pmap shards rebalance --leaving 2    # empty store 2, to switch it off
+    """
     from client.sharded.mover import plan
 
     with place.mover() as mover:
@@ -245,7 +291,10 @@ def rebalance(leaving: tuple[str, ...], at_once: int, place: Place) -> None:
 @shards.command()
 @shard_options
 def resume(place: Place) -> None:
-    """Bring to its end what was interrupted: an installation of maps, or a move. Again does no harm."""
+    """Bring to its end what was interrupted.
+
+    An installation of maps, or a move. Again does no harm.
+    """
     with place.mover() as mover:
         mover.learn()
         mover.settle()
@@ -255,7 +304,10 @@ def resume(place: Place) -> None:
 @shards.command("give-up")
 @shard_options
 def give_up(place: Place) -> None:
-    """Take back a move that has not arrived: the source owns the partitions as before."""
+    """Take back a move that has not arrived.
+
+    The source owns the partitions as before.
+    """
     with place.mover() as mover:
         mover.learn()
         mover.give_up()
@@ -266,7 +318,10 @@ def give_up(place: Place) -> None:
 @shards.command()
 @shard_options
 def verify(place: Place) -> None:
-    """Read every key of every store, and check that each is where the map says, once."""
+    """Check that each key is where the map says, once.
+
+    Reads every key of every store.
+    """
     from client.sharded.verify import verify_store
 
     with place.mover() as mover:
@@ -300,6 +355,16 @@ def _store_at(url: str, constraint: str) -> ShardStore:
         return ShardStore(entries.client.store_id, entries.client.checkpoint_key, url)
 
 
+def _check_address(url: str, store_id: bytes, constraint: str) -> None:
+    """Before the map says so: a wrong address in it would keep everybody from the store."""
+    from client.kv import KeyValueClient
+
+    with KeyValueClient.connect(url, constraint=constraint) as entries:
+        found = entries.client.store_id
+        if found != store_id:
+            raise InvalidInput(f"at {url} is the store {found.hex()}, not {store_id.hex()}: nothing was changed")
+
+
 def _told(mover: Mover, number: int) -> str | None:
     """What a store says of itself, in a few words; None if it does not answer. The reason goes to standard error."""
     from wire.shard_map import open_shard_map
@@ -323,6 +388,17 @@ def _partitions(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         found.update(range(first, last + 1))
     return sorted(found)
+
+
+def _ranges(partitions: Sequence[int]) -> str:
+    """As 'move' takes them."""
+    runs: list[list[int]] = []
+    for partition in partitions:
+        if runs and partition == runs[-1][1] + 1:
+            runs[-1][1] = partition
+        else:
+            runs.append([partition, partition])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs) or "none"
 
 
 def _place(shards: ShardMap, text: str) -> int:

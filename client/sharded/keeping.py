@@ -23,7 +23,7 @@ from wire.crypto import PUBLIC_KEY_BYTES
 from wire.errors import InvalidInput, StoreReplaced, StoreUnavailable
 from wire.shard_map import ShardStore, open_shard_map, parse_shard_map_text
 
-_MAP_FILE: Final = "shards.state"
+MAP_FILE: Final = "shards.state"
 
 
 class Keeping:
@@ -60,7 +60,7 @@ class Keeping:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"cannot make the folder {path}: {error.strerror}") from error
-        file = StateFile.open(path / _MAP_FILE)
+        file = StateFile.open(path / MAP_FILE)
         try:
             kept = file.read()
             first = kept if kept is not None else shown

@@ -92,7 +92,7 @@ class Mover:
             raise InvalidInput(f"a move is of partitions from 0 to {shards.partitions - 1}")
         sources = {shards.owners[partition] for partition in partitions}
         if len(sources) != 1 or target in sources:
-            raise InvalidInput("a move is of partitions of one store, to another one")
+            raise InvalidInput("a move takes partitions of one store to another one")
         mover = bytes.fromhex(self._cluster.client(shards.stores[target].store_id).client_id)
         self._keep(shards.next(move=Move(sources.pop(), target, tuple(sorted(set(partitions))), mover)))
 
@@ -103,7 +103,9 @@ class Mover:
         """
         move = self.shards.move
         if move is None or move.arrived is not None:
-            raise InvalidInput("no move is on its way that could be given up: what has arrived is to be settled")
+            raise InvalidInput(
+                "no move is on its way that could be given up; one that has arrived is finished by 'pmap shards resume'"
+            )
         self._keep(self.shards.next())
 
     def add(self, stores: Sequence[ShardStore]) -> None:

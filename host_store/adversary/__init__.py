@@ -1,6 +1,7 @@
 """A malicious host that stands where the real one stands: to attack enclaves, yours included, and see who notices.
 
-Real enclave, real LMDB store, real :class:`host_store.host.EnclaveHost`, real clients; what is added is ill will::
+Real enclave, real store (in a folder, or on a shared engine), real :class:`host_store.host.EnclaveHost`, real clients;
+what is added is ill will::
 
     with MaliciousHost(Bank) as host:
         alice = host.client("alice")

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from host_store.adversary.archive import Archive, Message
+from host_store.adversary.folder_medium import FolderMedium
+from host_store.adversary.log_medium import LogMedium, LogSnapshot
+from host_store.adversary.medium import Medium
 from host_store.adversary.recording_store import FedStore, RecordingStore, StoreCall
-from host_store.adversary.snapshot import (
-    Snapshot,
-    flip_byte,
-    outbox_of,
-    put_keyring,
-    put_record,
-    read_record,
-    replace_outbox,
-    settle,
-)
+from host_store.adversary.snapshot import Snapshot, flip_byte
 from host_store.adversary.watching import HandlerLog, watch, write_watched_module
 from host_store.adversary.wire_tap import (
     Answer,
@@ -39,14 +32,13 @@ from host_store.adversary.wire_tap import (
     direction_of,
 )
 from host_store.host import EnclaveHost
-from host_store.journal import JOURNAL_FILE
-from host_store.lmdb_store import LmdbStore
 from host_store.store import Store
-from host_store.store_folder import DATA_FILE
 from wire.errors import HostUnavailable, InvalidInput, PmapError
 
 if TYPE_CHECKING:
     from client import EnclaveClient
+
+AnySnapshot = Snapshot | LogSnapshot
 
 ANSWER_SECONDS: Final = 30.0
 """How long an enclave's answer is waited for."""
@@ -55,8 +47,9 @@ ANSWER_SECONDS: Final = 30.0
 class _World:
     """What the hosts of one test share: the TEE's key, the clients' states, the archive."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str | None) -> None:
         self.folder = folder
+        self.store = store
         self.key_file = folder / "tee.key"
         self.archive = Archive()
         self.taps: dict[str, Tap] = {}
@@ -77,9 +70,10 @@ class MaliciousHost:
         enclave: type,
         *,
         folder: str | Path | None = None,
+        store: str | None = None,
         process: bool = False,
         _world: _World | None = None,
-        _data: Snapshot | None = None,
+        _data: AnySnapshot | None = None,
         _store: RecordingStore | None = None,
     ) -> None:
         """Start on a new store.
@@ -87,17 +81,19 @@ class MaliciousHost:
         Args:
             enclave: a subclass of :class:`pmap.Enclave`.
             folder: where stores, keys and clients' states go; by default a temporary folder.
+            store: the URL of a store on a shared engine, in the place of one in the folder. It has to be empty; stores
+                of clones go beside it, under names with an ending, and all stay there in the end.
             process: run the enclave as a process, not in this one. Its class must then be importable.
 
         Raises what :meth:`host_store.host.EnclaveHost.start` raises.
         """
         self._temporary = None if _world or folder else tempfile.TemporaryDirectory(prefix="pmap-adversary-")
-        self._world = _world or _World(Path(self._temporary.name if self._temporary else cast("str", folder)))
+        self._world = _world or _World(Path(self._temporary.name if self._temporary else cast("str", folder)), store)
         self.number = len(self._world.hosts)
         self._world.hosts.append(self)
         self.enclave = enclave
         self._process = process
-        self._folder = self._world.folder / f"store-{self.number}"
+        self._medium = self._place()
         self._handlers = HandlerLog(self._world.folder / f"handlers-{self.number}.log")
         self._rules = Rules()
         self._shared = _store is not None
@@ -107,7 +103,7 @@ class MaliciousHost:
         self.trace: list[StoreCall] = []
         """Every call of the store that shows something, over all restarts of this host."""
         if _data is not None:
-            _data.write(self._folder)
+            self._medium.restore(_data)
         self.start()
 
     # --- clients -----------------------------------------------------------------------------------------
@@ -232,31 +228,27 @@ class MaliciousHost:
 
     # --- time travel -------------------------------------------------------------------------------------
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> AnySnapshot:
         """The store between two commits. The enclave runs on and need not notice."""
         store = self.running_store()
         if self._fed is not None:
-            raise InvalidInput("the enclave runs on records that were made up, and not on what is in the folder")
+            raise InvalidInput("the enclave runs on records that were made up, and not on what is in the store")
         with store.quiet:
-            return Snapshot.of(self._folder, store.inner.head().n)
+            taken: AnySnapshot = self._medium.snapshot(store.inner.head().n)
+        return taken
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: AnySnapshot) -> None:
         """Put a snapshot in the store's place, byte for byte, and start on it."""
         self.stop()
         self._fed = None
-        snapshot.write(self._folder)
+        self._medium.restore(snapshot)
         self.start()
 
-    def restore_outbox_only(self, snapshot: Snapshot) -> None:
+    def restore_outbox_only(self, snapshot: AnySnapshot) -> None:
         """Put back the waiting replies and mails of a snapshot, and nothing else."""
-        aside = self._folder.with_name(f"{self._folder.name}-aside")
-        snapshot.write(aside)
-        settle(aside)
-        outbox, places = outbox_of(aside)
-        shutil.rmtree(aside)
-        self._change(lambda folder: replace_outbox(folder, outbox, places))
+        self._change(lambda medium: medium.put_outbox_of(snapshot))
 
-    def clone(self, snapshot: Snapshot | None = None, enclave: type | None = None) -> MaliciousHost:
+    def clone(self, snapshot: AnySnapshot | None = None, enclave: type | None = None) -> MaliciousHost:
         """A second host and enclave that go on from the same state, or from a snapshot; perhaps with other code."""
         return MaliciousHost(
             enclave or self.enclave,
@@ -273,7 +265,7 @@ class MaliciousHost:
         """Delete the store and say that this is the first start."""
         self.stop()
         self._fed = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._medium.delete()
         self.start()
 
     def feed(self, records: Sequence[bytes], keyring: bytes | None = None) -> None:
@@ -296,41 +288,41 @@ class MaliciousHost:
 
     def flip(self, n: int, byte: int, mask: int = 1) -> None:
         """Turn bits of one byte of record ``n`` over (counted from its end, if negative)."""
-        self._change(lambda folder: put_record(folder, n, flip_byte(read_record(folder, n), byte, mask)))
+        self._change(lambda medium: medium.put_record(n, flip_byte(medium.read_record(n), byte, mask)))
 
     def truncate(self, n: int, length: int) -> None:
         """Cut record ``n`` off."""
-        self._change(lambda folder: put_record(folder, n, read_record(folder, n)[:length]))
+        self._change(lambda medium: medium.put_record(n, medium.read_record(n)[:length]))
 
     def swap_records(self, a: int, b: int) -> None:
         """Exchange two records."""
 
-        def change(folder: Path) -> None:
-            first, second = read_record(folder, a), read_record(folder, b)
-            put_record(folder, a, second)
-            put_record(folder, b, first)
+        def change(medium: Medium) -> None:
+            first, second = medium.read_record(a), medium.read_record(b)
+            medium.put_record(a, second)
+            medium.put_record(b, first)
 
         self._change(change)
 
     def splice(self, n: int, record: bytes) -> None:
         """Put another record in the place of record ``n``."""
-        self._change(lambda folder: put_record(folder, n, record))
+        self._change(lambda medium: medium.put_record(n, record))
 
     def delete_record(self, n: int) -> None:
         """Take record ``n`` out."""
-        self._change(lambda folder: put_record(folder, n, None))
+        self._change(lambda medium: medium.put_record(n, None))
 
     def replace_keyring(self, keyring: bytes | None) -> None:
         """Put another keyring in the store, or none."""
-        self._change(lambda folder: put_keyring(folder, keyring))
+        self._change(lambda medium: medium.put_keyring(keyring))
 
     def change_file(self, change: Callable[[bytes], bytes], journal: Callable[[bytes], bytes] | None = None) -> None:
         """Change the bytes of LMDB's data file, perhaps those of the journal as well. (It has no say after a close.)"""
 
-        def write(folder: Path) -> None:
-            for name, changing in ((DATA_FILE, change), (JOURNAL_FILE, journal)):
-                if changing is not None:
-                    (folder / name).write_bytes(changing((folder / name).read_bytes()))
+        def write(medium: Medium) -> None:
+            if not isinstance(medium, FolderMedium):
+                raise InvalidInput("this store is in no file")
+            medium.change_files(change, journal)
 
         self._change(write)
 
@@ -342,7 +334,7 @@ class MaliciousHost:
             return
         persistent = bool(getattr(self.enclave, "persistent_map", False))
         if self._store is None and persistent:
-            self._store = RecordingStore(self._fed or LmdbStore.open(self._folder), self._world.archive)
+            self._store = RecordingStore(self._fed or self._medium.open(), self._world.archive)
         if self._store is not None:
             self._store.trace = self.trace
         enclave, folder = self._watched()
@@ -405,6 +397,7 @@ class MaliciousHost:
                 client.close()
         for host in self._world.hosts:
             host.stop()
+            host._medium.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -455,13 +448,17 @@ class MaliciousHost:
     # --- underneath --------------------------------------------------------------------------------------
 
     def keyring_on_disk(self) -> bytes:
-        """The keyring of the folder's store, whatever the enclave runs on."""
+        """The keyring of the store, whatever the enclave runs on."""
         if self._store is not None and self._fed is None:
             return self.keyring
-        with LmdbStore.open(self._folder, create=False) as store:
+        with closing(self.open_store()) as store:
             found = store.keyring()
         assert found is not None
         return found
+
+    def open_store(self) -> Store:
+        """The store itself, for whoever stopped the host or feeds it; to be closed before the host starts on it."""
+        return self._medium.open()
 
     def crash_at(self, call: str, *, before: bool, skip: int = 0) -> None:
         """Order a crash without a ``with`` block: :meth:`crash` then starts again."""
@@ -473,11 +470,20 @@ class MaliciousHost:
             raise InvalidInput("this host has no store, or is stopped")
         return self._store
 
-    def _change(self, change: Callable[[Path], None]) -> None:
+    def _place(self) -> Medium:
+        if self._world.store is None:
+            return FolderMedium(self._world.folder / f"store-{self.number}")
+        first = LogMedium(self._world.store)
+        if not self.number:
+            return first
+        first.close()
+        return first.beside(str(self.number))
+
+    def _change(self, change: Callable[[Medium], None]) -> None:
         if self._fed is not None:
             raise InvalidInput("the enclave runs on records that were made up: restore a snapshot first")
         self.stop()
-        change(self._folder)
+        change(self._medium)
         self.start()
 
     def _end(self, drain_seconds: float) -> None:

@@ -20,6 +20,7 @@ from wire.errors import (
     ReplyWithheld,
     RollbackDetected,
     StoreReplaced,
+    WrongShard,
 )
 
 EXIT_FAILED: Final = 1
@@ -51,6 +52,10 @@ _WHAT_TO_DO: Final[tuple[tuple[type[PmapError], str], ...]] = (
     (
         OutcomeUnknown,
         "The next command of this client settles first what became of it, and sees to it that it is executed.",
+    ),
+    (
+        WrongShard,
+        "The keys are spread over several stores (docs/sharding.md): use client.sharded, which asks the right one.",
     ),
     (ReplyWithheld, "The operation was executed; only its answer is missing. Read the entry to see it."),
 )

@@ -34,7 +34,8 @@ SUCCESSOR_SECONDS: Final = 3600.0
 @click.option(
     "--standby",
     is_flag=True,
-    help="While another host serves the store, wait; take over when it has left, or its lease has lapsed.",
+    help="While another host serves the store, wait, with the enclave started; take over when it has left, or its lease"
+    " has lapsed.",
 )
 @tee_options
 @click.option(
@@ -81,8 +82,9 @@ def serve(
       pmap serve bank:Bank --store /srv/bank --tee snp --hand-over 10.0.0.1:9001
     """
     from host_store.host import EnclaveHost
-    from host_store.server import WebServer
-    from host_store.stores.url import StoreUrl, open_store
+    from host_store.server import WebServer, bind
+    from host_store.standby_server import StandbyServer
+    from host_store.stores.url import StoreUrl
 
     url = StoreUrl.parse(store)
     chosen = where(**tee_settings)
@@ -90,16 +92,27 @@ def serve(
     if endorsements is not None and hand_over_at is None:
         raise click.UsageError("--endorsements are for the other side of a --hand-over")
     with ExitStack() as stack:
-        opened = open_store(url, standby=standby, on_wait=_say_who_serves)
-        stack.callback(opened.close)
+        listener = stack.enter_context(bind(listen))
+        not_yet = StandbyServer(listener)
+        stack.callback(not_yet.stop)
+
+        def on_wait(other: str) -> None:
+            click.echo(
+                f"waiting: the host {other} serves this store. When it has left, or has given no sign of life for"
+                f" as long as its lease says, this one takes over; until then {not_yet.url} answers 503"
+            )
+            not_yet.start()
+
         host = EnclaveHost.start(
             enclave,
-            opened,
+            store,
             in_process=in_process,
             tee=chosen.tee,
             enclave_command=chosen.command,
             rotate=rotate_key,
             import_from=Path.cwd(),
+            standby=standby,
+            on_wait=on_wait,
         )
         stack.callback(host.close)
         desk = None
@@ -109,23 +122,19 @@ def serve(
             desk = HandOverServer(host, url, hand_over_at, said)
             stack.callback(desk.close)
             desk.start()
-        server = WebServer(host, listen)
+        not_yet.stop()
+        server = WebServer(host, listener)
         try:
             server.run(lambda at: _announce(host, at, url, chosen, in_process, desk))
             click.echo("stopping: what is on its way is finished first")
         except StoreHandedOver:
             if desk is None:
                 raise
-            keyring = opened.keyring()
+            keyring = host.keyring()
             host.close()
-            opened.close()
             click.echo("a successor has the store's secrets: nothing is served here any more, until it is through")
             desk.finish(keyring, SUCCESSOR_SECONDS)
             click.echo("handed over: the store is the successor's")
-
-
-def _say_who_serves(other: str) -> None:
-    click.echo(f"waiting: the host {other} has served this store; if it is gone, its lease lapses in a moment")
 
 
 def _announce(

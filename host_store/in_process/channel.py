@@ -30,14 +30,21 @@ class InProcessChannel:
         self._launcher = Launcher(load_enclave(enclave) if isinstance(enclave, str) else enclave, tee)
         self._handing_over: HandingOver | None = None
         self._core: EnclaveCore | None = None
+        self._waits = False
 
     @property
     def pid(self) -> int | None:
         """None: it runs in this process."""
         return None
 
+    def prepare(self, keyring: bytes | None) -> None:
+        """See :class:`host_store.channel.EnclaveChannel`."""
+        self._launcher.prepare(keyring)
+        self._waits = True
+
     def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
         """See :class:`host_store.channel.EnclaveChannel`."""
+        self._waits = False
         rest = iter(records)
         launched = self._launcher.launch(keyring, iter(lambda: list(islice(rest, _RECORDS_AT_ONCE)), []), rotate=rotate)
         self._core = core = launched.core
@@ -82,11 +89,13 @@ class InProcessChannel:
 
     def check(self) -> None:
         """See :class:`host_store.channel.EnclaveChannel`."""
-        self._running()
+        if not self._waits:
+            self._running()
 
     def close(self) -> None:
         """See :class:`host_store.channel.EnclaveChannel`."""
         self._core = None
+        self._waits = False
 
     kill = close
 

@@ -40,7 +40,7 @@ def save(engine: Engine, patience: Patience, file: Path) -> int:
     count = 0
     with file.open("xb") as out:
         out.write(MAGIC)
-        for name in _all(engine, patience):
+        for name in every_name(engine, patience):
             value = patience(lambda seconds, name=name: engine.get(name, seconds))  # type: ignore[misc]
             if value is None:
                 raise CorruptedStore(f"{engine.where} lost {name} while it was read: is a host serving it?")
@@ -63,7 +63,7 @@ def restore(engine: Engine, patience: Patience, file: Path) -> int:
         if FORMAT_NAME not in names:
             raise InvalidInput(f"{file} is a backup without a store: nothing was changed")
     patience(lambda seconds: engine.put(FORMAT_NAME, RESTORING, seconds))
-    gone = [name for name in _all(engine, patience) if name != FORMAT_NAME]
+    gone = [name for name in every_name(engine, patience) if name != FORMAT_NAME]
     for start in range(0, len(gone), _AT_ONCE):
         some = gone[start : start + _AT_ONCE]
         patience(lambda seconds, some=some: engine.delete(some, seconds))  # type: ignore[misc]
@@ -79,7 +79,8 @@ def restore(engine: Engine, patience: Patience, file: Path) -> int:
     return count
 
 
-def _all(engine: Engine, patience: Patience) -> Iterator[str]:
+def every_name(engine: Engine, patience: Patience) -> Iterator[str]:
+    """Of the objects that a store may have."""
     for prefix in _PREFIXES:
         if prefix.endswith("/"):
             yield from all_names(engine, patience, prefix)

@@ -31,6 +31,8 @@ _MILLISECONDS: Final = 1000
 _log: Final = logging.getLogger("pmap.host")
 
 OnWait = Callable[[str], None]
+"""Called with the other host's name each time that a host that waits has looked, ten times a second. What it raises
+ends the waiting."""
 
 
 class Beat(NamedTuple):
@@ -65,20 +67,23 @@ def wait_for_vacancy(
 
     Raises:
         StoreLocked: somebody does, and ``standby`` is not set.
-        StoreUnavailable: the engine does not answer, and ``standby`` is not set.
+        StoreUnavailable: the engine does not answer, and ``standby`` is not set; or it does not even at first.
     """
     stopping = stopping or threading.Event()
     seen: Beat | None = None
-    since, told = 0.0, False
+    since, answered, silent = 0.0, False, False
     while not stopping.is_set():
         try:
             beat = read_beat(engine, patience)
-        except StoreUnavailable:
-            if not standby:
+        except StoreUnavailable as error:
+            if not (standby and answered):
                 raise
-            seen = None  # whoever serves it may well be alive: the waiting begins anew
+            if not silent:
+                _log.warning("nobody can be seen serving the store while its engine is away: %s", error)
+            seen, silent = None, True  # whoever serves it may well be alive: the waiting begins anew
             stopping.wait(LOOK_SECONDS)
             continue
+        answered, silent = True, False
         now = time.monotonic()
         if beat is None:
             return
@@ -91,9 +96,8 @@ def wait_for_vacancy(
             seen, since = beat, now
         elif now - since >= min(beat.lease, _MAX_LEASE_SECONDS * _MILLISECONDS) / _MILLISECONDS:
             return
-        if not told and on_wait is not None:
+        if on_wait is not None:
             on_wait(beat.host)
-            told = True
         stopping.wait(LOOK_SECONDS)
 
 

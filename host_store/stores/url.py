@@ -96,8 +96,8 @@ def open_store(
 ) -> LmdbStore | LogStore:
     """Open the store that ``url`` names, and become the one host that writes to it, unless ``read_only``.
 
-    ``standby``: wait until no other host serves it. Without, another host that does is an error. ``on_wait`` is called
-    with the other host's name when the waiting begins.
+    ``standby``: wait until no other host serves it. Without, another host that does is an error. ``on_wait``: see
+    :data:`host_store.stores.tenure.OnWait`.
 
     Raises:
         InvalidInput: no such kind, options that make no sense, an extra that is not installed.

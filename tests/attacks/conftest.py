@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attack_steps import Attack
 from attacked_enclaves import Ledger
 from attacks.rows import ROWS, number_of
+from shared_engines import EVERY_ENGINE, REQUIRED, engine
 
+from benchmarks.engine_servers import KINDS
 from host_store.adversary import MaliciousHost
 
+SHORT = ("10", "35")
+"""The rows that run on every engine in CI as well; all others there when all engines are asked for."""
 _SEEN = pytest.StashKey[list[str]]()
 
 
@@ -33,8 +39,36 @@ def attack(saw: Callable[[str], None]) -> Attack:
 
 
 @pytest.fixture
+def kind() -> str | None:
+    """The engine that keeps the stores; None: folders."""
+    return None
+
+
+@pytest.fixture
+def malicious_host(
+    malicious_host: Callable[..., MaliciousHost], kind: str | None, tmp_path: Path
+) -> Callable[..., MaliciousHost]:
+    if kind is None:
+        return malicious_host
+    server, numbers = engine(kind), count()
+
+    def start(enclave: type, **options: Any) -> MaliciousHost:
+        return malicious_host(enclave, **{"store": server.url(f"{tmp_path.name}-{next(numbers)}"), **options})
+
+    return start
+
+
+@pytest.fixture
 def host(malicious_host: Callable[..., MaliciousHost]) -> MaliciousHost:
     return malicious_host(Ledger)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    name = metafunc.function.__name__
+    if not REQUIRED or not name.startswith("test_row_") or ROWS[number_of(name)].folder_only:
+        return
+    if EVERY_ENGINE or number_of(name) in SHORT:  # an error where the test asks for no host
+        metafunc.parametrize("kind", [None, *KINDS], ids=lambda kind: kind or "folder")
 
 
 @pytest.hookimpl(wrapper=True)

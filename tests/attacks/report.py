@@ -27,12 +27,20 @@ runs against the real enclave core, store, host and client ([attack-testing.md](
 asserts the exact class of the error, that no handler ran where the enclave refuses, and that an alarm stays after a
 restart and a crash.
 
-This page is made from `tests/attacks/rows.py`; `make attacks` runs all rows and compares.
+This page is made from `tests/attacks/rows.py`; `make attacks` runs all rows and compares. `make engines` runs them
+[on shared engines](#on-shared-engines) as well.
 
 Who notices: **L** the enclave does not start · **E** the enclave refuses before it executes · **C** the client refuses
 the answer · **N** the client's next operation · **X** two parties who compare their evidence · **S** prevented for
 whoever waits until a commit is stable · **T** nobody answers, and that is all · **ok** it must not alarm and must lose
 nothing that was acknowledged.
+"""
+_ENGINES = """
+## On shared engines
+
+`make engines` runs every row once more with its stores on PostgreSQL, etcd and S3 ([stores.md](stores.md)), whose
+owner changes objects where the owner of a folder changes rows. Not there:
+
 """
 _NOT_YET = """
 ## Not covered yet
@@ -56,6 +64,12 @@ def page() -> str:
         for row in covered:
             shown = "<br>".join(f"`{test}`" for test in by_row[row.number])
             lines.append(f"| {row.number} | {row.attack} | {row.who} | {row.verdict} | {shown} |\n")
+    lines.append(_ENGINES)
+    reasons: dict[str, list[str]] = {}
+    for row in ROWS.values():
+        if row.folder_only:
+            reasons.setdefault(row.folder_only, []).append(row.number)
+    lines += [f"- {', '.join(numbers)}: {reason}\n" for reason, numbers in reasons.items()]
     uncovered = [row for row in ROWS.values() if row.not_yet]
     if uncovered:
         lines.append(_NOT_YET)

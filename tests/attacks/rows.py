@@ -20,7 +20,8 @@ class Row:
     """One attack.
 
     ``who`` uses the letters above. ``verdict`` is exactly what the row's test notes down (``tests/attack_steps.py``).
-    ``not_yet``: why there is no test; empty where there is one.
+    ``not_yet``: why there is no test; empty where there is one. ``folder_only``: why it runs on folders only; every
+    other row runs on shared engines as well.
     """
 
     number: str
@@ -28,6 +29,7 @@ class Row:
     who: str
     verdict: str = ""
     not_yet: str = ""
+    folder_only: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Section:
     title: str
     rows: tuple[Row, ...]
 
+
+LMDB = "they are about LMDB's own files"
+MEMORY = "they are about an enclave's memory, and nothing is stored"
+CALLS = "they compare what is stored before anything keeps it"
+SHARDS = "each store behind a shard map is one as in all other rows"
 
 SECTIONS = (
     Section(
@@ -63,6 +70,7 @@ SECTIONS = (
                 "destroy LMDB's newest meta page, so that the transaction before it opens",
                 "E",
                 "E RollbackDetected",
+                folder_only=LMDB,
             ),
             Row("8", "change between two old states with every request", "E", "E RollbackDetected"),
             Row("9", "roll back and refill to the same number with other mails", "E", "E ForkDetected"),
@@ -83,7 +91,7 @@ SECTIONS = (
             Row("14", "enrol a newcomer in one fork", "X", "X ForkDetected"),
             Row("15", "move the store elsewhere and keep the old enclave running", "E, T", "E RollbackDetected"),
             Row("16", "let an old instance serve the reads", "E", "E RollbackDetected"),
-            Row("17", "resume the image of a running enclave twice", "X", "X ForkDetected"),
+            Row("17", "resume the image of a running enclave twice", "X", "X ForkDetected", folder_only=MEMORY),
             Row("17b", "two hosts on one store", "the second append is fenced", "StoreFenced"),
         ),
     ),
@@ -119,7 +127,7 @@ SECTIONS = (
             Row("34", "a keyring or a quote of a simulated enclave", "L, C", "L WrongKey, C TcbUnacceptable"),
             Row("35", "exchange the bytes of two records", "L", "L CorruptedStore"),
             Row("36", "the newest record behind old ones", "L", "L CorruptedStore"),
-            Row("37", "exchange tables of the store", "L", "L CorruptedStore"),
+            Row("37", "exchange tables of the store", "L", "L CorruptedStore", folder_only=LMDB),
         ),
     ),
     Section(
@@ -131,12 +139,12 @@ SECTIONS = (
             Row("41", "leave a record inside the window out", "L", "L CorruptedStore"),
             Row("42", "a crash between any two writes", "ok", "ok"),
             Row("43", "a disk that lies about its sync, and a power cut", "E", "E RollbackDetected"),
-            Row("44", "an old 4 KiB page inside the data file", "L", "L or E, never a wrong answer"),
+            Row("44", "an old 4 KiB page inside the data file", "L", "L or E, never a wrong answer", folder_only=LMDB),
             Row("45", "any byte turned over, anything cut off", "L", "L CorruptedStore"),
             Row("46", "delete a record", "L", "L CorruptedStore"),
             Row("47", "bring a deleted key back", "impossible", "impossible"),
             Row("48", "leave a part of a range out", "impossible", "impossible"),
-            Row("49", "change a buffer after it was checked", "copied first", "impossible"),
+            Row("49", "change a buffer after it was checked", "copied first", "impossible", folder_only=MEMORY),
             Row("50", "a key and nonce for two plaintexts, anywhere in this suite", "none", "none"),
         ),
     ),
@@ -209,27 +217,33 @@ SECTIONS = (
     Section(
         "Side channels and denial of service",
         (
-            Row("82", "look at the sizes of blobs", "equal traces", "equal"),
-            Row("83", "look at which records are touched", "equal traces", "equal"),
-            Row("84", "look at the sizes of commits over time", "equal traces", "equal"),
+            Row("82", "look at the sizes of blobs", "equal traces", "equal", folder_only=CALLS),
+            Row("83", "look at which records are touched", "equal traces", "equal", folder_only=CALLS),
+            Row("84", "look at the sizes of commits over time", "equal traces", "equal", folder_only=CALLS),
             Row("85", "look for equal ciphertexts", "none", "none"),
             Row("86", "link clients by what is stable", "equal traces", "equal"),
             Row("87", "refuse service", "T", "T OutcomeUnknown"),
             Row("88", "fill the map", "the mail fails, the store lives", "MailFailed"),
             Row("89", "oversize or deeply nested messages", "C, E, in bounded memory", "C MailTooLarge, E Malformed"),
             Row("90", "a slow voter", "a visible policy", "S not stable"),
-            Row("91", "set the clock back", "nothing depends on it", "ok"),
+            Row(
+                "91",
+                "set the clock back",
+                "nothing depends on it",
+                "ok",
+                folder_only="its test sets Python's clock, and etcd's client reads the machine's as well",
+            ),
         ),
     ),
     Section(
         "Shards",
         (
-            Row("92", "show a client an old shard map", "C", "C StaleShardMap"),
-            Row("93", "move partitions without their owner", "E", "E ShardMapRefused"),
-            Row("94", "an old move again", "E", "E ShardMapRefused"),
-            Row("95", "a write by an old map, to the store that had the key", "E", "E WrongShard"),
-            Row("96", "another store at the address of one", "C", "C StoreReplaced"),
-            Row("97", "put one store of several back", "E; the others go on", "E RollbackDetected"),
+            Row("92", "show a client an old shard map", "C", "C StaleShardMap", folder_only=SHARDS),
+            Row("93", "move partitions without their owner", "E", "E ShardMapRefused", folder_only=SHARDS),
+            Row("94", "an old move again", "E", "E ShardMapRefused", folder_only=SHARDS),
+            Row("95", "a write by an old map, to the store that had the key", "E", "E WrongShard", folder_only=SHARDS),
+            Row("96", "another store at the address of one", "C", "C StoreReplaced", folder_only=SHARDS),
+            Row("97", "put one store of several back", "E; the others go on", "E RollbackDetected", folder_only=SHARDS),
         ),
     ),
 )

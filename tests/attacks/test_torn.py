@@ -22,7 +22,7 @@ from attack_steps import (
 from attacked_enclaves import Ledger
 
 from client import CorruptedStore, OutcomeUnknown, RollbackDetected, UnsupportedVersion
-from host_store.adversary import MaliciousHost
+from host_store.adversary import MaliciousHost, Snapshot
 from host_store.adversary.archive import EVERY_HOST
 from host_store.adversary.snapshot import flip_byte
 from wire.boundary import Incoming, IncomingKind
@@ -164,6 +164,8 @@ def test_row_45_any_byte_turned_over_anything_cut_off(host: MaliciousHost, attac
         host.restore(good)
         attack.refused_at_load(host, partial(host.truncate, n, 3000), CorruptedStore)
         host.restore(good)
+    if not isinstance(good, Snapshot):
+        return  # not in a file
     for length in (0, 100, 4096, 8192, len(good.data) // 2):
         attack.refused_at_load(host, lambda length=length: host.change_file(lambda data: data[:length]), CorruptedStore)  # type: ignore[misc]
         host.restore(good)

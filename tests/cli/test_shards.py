@@ -123,22 +123,56 @@ def test_a_cluster_is_founded_used_grown_and_moved_while_mover_and_host_are_kill
     for arguments, why in (
         (("move", "0-x", "--to", "0"), "numbers and ranges"),
         (("move", "0", "--to", "7"), "0 to 2"),
-        (("move", "64", "--to", "0"), "partitions from 0 to 63"),
-        (("move", "0-63", "--to", "0"), "partitions of one store"),
+        (("move", "64", "--to", "0"), "there is no partition 64: there are 64"),
+        (("address", "7", third.url), "0 to 2"),
+        (("address", "1", third.url), "nothing was changed"),
+        (("address", "1", "http://127.0.0.1:9"), "no answer from the host at 127.0.0.1:9: Connection refused"),
         (("give-up",), "no move is on its way"),
     ):
         assert why in pmap(*arguments, code=1).stderr
+    version = int(pmap("show").stdout.split()[2])
+    pmap("address", "1", second.url)
+    assert f"shard map {version + 1} of owner" in pmap("show").stdout
+
+    # Partitions of several stores in one command, as 'show --partitions' prints them; and back.
+    owned_before = _owned(pmap)
+    assert sorted(partition for owned in owned_before for partition in owned) == list(range(64)) and all(owned_before)
+    assert "all of them are with store 0" in pmap("move", "0-63", "--to", "0").stdout
+    assert _owned(pmap) == [list(range(64)), [], []]
+    assert "300 entries, each where" in pmap("verify").stdout
+    assert "all of them are with store 0" in pmap("move", "5", "--to", "0").stdout  # it is there
+    with connect(folder) as kv:
+        assert dict(kv) == ENTRIES
+    refused = CliRunner().invoke(
+        main,
+        ["put", "k7", "x", "--url", third.url, "--state", str(folder / "one")],
+        env={"PMAP_CONSTRAINT": "SEC:INSECURE"},
+    )
+    assert refused.exit_code == 1 and "client.sharded" in refused.stderr
+
+
+def _owned(pmap: Pmap) -> list[list[int]]:
+    """What 'show --partitions' says of each store."""
+    found: list[list[int]] = []
+    for line in pmap("show", "--partitions").stdout.splitlines():
+        if line.startswith("     "):
+            runs = [] if line.strip() == "none" else [part.split("-") for part in line.strip().split(",")]
+            found.append([number for run in runs for number in range(int(run[0]), int(run[-1]) + 1)])
+    return found
 
 
 def test_what_makes_no_sense_is_said_in_a_sentence(
     servers: list[HostProcess], pmap: Pmap, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert "found one with 'pmap shards create'" in pmap("show", code=1).stderr
+    assert "found one with 'pmap shards create'" in pmap("rebalance", code=1).stderr
+    (folder / "shards" / "shards.state").touch()
     assert "there is no key" in pmap("show", code=1).stderr
     (folder / "shards" / "owner.key").write_bytes(bytes(32))
     (folder / "shards" / "owner.key").chmod(0o644)
     assert "can be read by others" in pmap("show", code=1).stderr
-    (folder / "shards" / "owner.key").chmod(0o600)
-    assert "there is no shard map in" in pmap("show", code=1).stderr
+    (folder / "shards" / "owner.key").unlink()
+    (folder / "shards" / "shards.state").unlink()
     # The first test's stores have an owner already, and are left as they are.
     assert "belongs to a cluster already" in pmap("create", servers[0].url, code=1).stderr
     assert not (folder / "shards" / "shards.state").exists()

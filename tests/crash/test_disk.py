@@ -42,7 +42,7 @@ def test_a_file_that_may_not_grow_refuses_mails_and_the_host_recovers(
     host = malicious_host(Roomy)
     alice = host.client("alice")
     alice.send(b"fill before 100")
-    data_file = host._folder / DATA_FILE
+    data_file = host._medium.folder / DATA_FILE
     filled = 0
     with file_size_limited(data_file.stat().st_size + 8 * PAGE):
         with pytest.raises((OutcomeUnknown, HostUnavailable)):

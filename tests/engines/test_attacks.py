@@ -1,4 +1,7 @@
-"""Attacks on what an engine keeps: its owner may change everything in it. Numbers are those of ``tests/attacks``."""
+"""Attacks on what an engine keeps, on all engines wherever they are: its owner may change everything in it.
+
+Numbers are those of ``tests/attacks``, whose own tests run on the engines as well where all are asked for.
+"""
 
 from __future__ import annotations
 

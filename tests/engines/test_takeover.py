@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from attacked_enclaves import Ledger
 from click.testing import CliRunner
 from shared_engines import engine, need
 
-from benchmarks.engine_servers import KINDS
-from benchmarks.takeover import main, take_over
-from client import EnclaveClient, HostUnavailable, InProcessTransport, OutcomeUnknown
+from benchmarks.child import children_of
+from benchmarks.engine_servers import KINDS, wait_until
+from benchmarks.takeover import SECONDS, Host, main, take_over
+from client import EnclaveClient, HostUnavailable, InProcessTransport, KeyValueClient, OutcomeUnknown
 from host_store.cli import main as command
 from host_store.host import EnclaveHost
 from host_store.stores.engine import Patience
@@ -118,6 +124,71 @@ def test_a_lease_that_nobody_renews_lapses(url: str) -> None:
     wait_for_vacancy(reached, patience, standby=False)
     assert time.monotonic() - begun >= 0.6
     reached.close()
+
+
+@pytest.fixture
+def serve(url: str, tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Runs ``pmap serve`` on one store."""
+    shared = f"{url}{'&' if '?' in url else '?'}lease=0.6"
+    with ExitStack() as stack:
+
+        def start(name: str, *options: str) -> Host:
+            host = Host(shared, tmp_path, name, *options)
+            stack.callback(host.kill)
+            return host
+
+        yield start
+
+
+def test_a_process_that_stands_by_answers_503_until_it_serves_with_the_enclave_that_waited(
+    serve: Callable[..., Host], tmp_path: Path
+) -> None:
+    def connect_to(url: str) -> KeyValueClient:
+        return KeyValueClient.connect(
+            url, constraint="SEC:INSECURE", state=tmp_path / "client.state", retry_delays=(0.1,) * 100
+        )
+
+    first = serve("first")
+    with connect_to(first.url()) as client:
+        client.put("before", b"1")
+    second = serve("second", "--standby")
+    wait_until(lambda: "answers 503" in second.says(), "a standby's start", SECONDS)
+    address = second.says().partition("until then ")[2].split()[0]
+    with pytest.raises(HTTPError) as told:
+        urlopen(f"{address}/healthz", timeout=SECONDS)
+    assert told.value.code == 503
+    assert json.load(told.value)["status"] == "standing by"
+    (killed,) = children_of(second.process.pid)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: "was started again" in second.says(), "a new enclave", SECONDS)
+    (waiting,) = children_of(second.process.pid)
+    first.kill()
+    with connect_to(address) as client:  # it asks again while the answer is 503
+        assert client.get("before") == b"1"
+    assert second.url() == address
+    assert children_of(second.process.pid) == [waiting]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # which one makes no difference here
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--simulated-key", "{folder}/other.key"], "Error: wrong key: this store was sealed with another key"),
+        (["--simulated-key", "{folder}/none.key"], "Error: wrong key: there is no key file"),
+        (["no_such_module:Enclave"], "Error: cannot import no_such_module"),
+        (["--listen", "{used}"], "Error: cannot listen on {used}: Address already in use"),
+    ],
+    ids=["another key", "no key", "no module", "no port"],
+)
+def test_a_process_that_could_not_take_over_says_so_before_it_waits(
+    options: list[str], sentence: str, tmp_path: Path, serve: Callable[..., Host]
+) -> None:
+    used = serve("first").url().partition("//")[2]
+    (tmp_path / "other.key").write_bytes(bytes(32))
+    standby = serve("second", "--standby", *(option.format(folder=tmp_path, used=used) for option in options))
+    assert standby.process.wait(SECONDS) == 1
+    assert sentence.format(used=used) in standby.says()
+    assert "waiting" not in standby.says()
 
 
 @pytest.mark.timeout(180)

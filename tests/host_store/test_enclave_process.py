@@ -32,7 +32,7 @@ from wire.errors import (
 )
 from wire.frames import encode_frame, read_effect
 from wire.limits import COMMIT_BYTES
-from wire.messages import Command, Deliver, End, Ready, Records, Refused, Start, Stop
+from wire.messages import Command, Deliver, End, Prepare, Prepared, Ready, Records, Refused, Start, Stop
 
 HERE = Path(host_enclaves.__file__).parent
 
@@ -328,8 +328,26 @@ class ByHand:
 
 @pytest.mark.parametrize(
     "commands",
-    [[Stop()], [Records([])], [Start(None), Start(None)], [Start(None), End()], [Start(b"x" * 64), End()]],
-    ids=["stop", "records", "start twice", "end", "keyring that is none"],
+    [
+        [Stop()],
+        [Records([])],
+        [Start(None), Start(None)],
+        [Start(None), End()],
+        [Start(b"x" * 64), End()],
+        [Prepare(None), Prepare(None)],
+        [Start(None), Prepare(None)],
+        [Prepare(b"x" * 64)],
+    ],
+    ids=[
+        "stop",
+        "records",
+        "start twice",
+        "end",
+        "keyring that is none",
+        "prepare twice",
+        "prepare late",
+        "no keyring",
+    ],
 )
 def test_a_host_out_of_order_is_refused_and_the_process_ends_by_itself(commands: list[Command], key: Path) -> None:
     with ByHand(key) as by_hand:
@@ -337,6 +355,23 @@ def test_a_host_out_of_order_is_refused_and_the_process_ends_by_itself(commands:
         effects = list(iter(lambda: read_effect(by_hand.stdout.read), None))
         assert isinstance(effects[-1], Refused)
         assert by_hand.process.wait(60) == 2
+
+
+def test_a_prepared_process_starts_with_the_keyring_of_that_time(ledger: Running, key: Path) -> None:
+    for old in (None, ledger.ready.keyring):
+        process = EnclaveProcess(enclave_command("host_enclaves:Ledger", key), lambda: None, import_from=HERE)
+        process.prepare(old)
+        process.check()
+        assert process.start(ledger.ready.keyring, [ledger.records[-1], *ledger.records]).n == 1
+        process.close()
+
+
+def test_a_prepared_process_that_is_not_needed_ends_in_order(key: Path) -> None:
+    with ByHand(key) as by_hand:
+        by_hand.say(Prepare(None), Stop())
+        assert list(iter(lambda: read_effect(by_hand.stdout.read), None)) == [Prepared()]
+        assert by_hand.process.wait(60) == 0
+    assert not key.exists()
 
 
 def test_frames_beyond_their_bound_end_the_process(key: Path) -> None:
@@ -366,8 +401,9 @@ def test_the_death_of_the_host_ends_a_process_whose_handler_hangs(key: Path, tmp
         assert by_hand.process.wait(60) == 0
 
 
-def test_an_interrupt_from_the_terminal_is_left_to_the_host(shared: Running) -> None:
-    os.kill(shared.pid, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_is_left_to_the_host(shared: Running, number: int) -> None:
+    os.kill(shared.pid, number)
     assert shared.call("get nothing") is None
 
 

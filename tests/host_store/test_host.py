@@ -119,9 +119,13 @@ def store(tmp_path: Path) -> Iterator[WatchedStore]:
         yield opened
 
 
-@pytest.fixture
-def host(store: WatchedStore) -> Iterator[EnclaveHost]:
+@pytest.fixture(params=["a fast store", "a slow store"])
+def host(store: WatchedStore, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[EnclaveHost]:
+    slow = request.param == "a slow store"
+    monkeypatch.setattr("host_store.supervisor.SLOW_STORE_SECONDS", -1.0 if slow else float("inf"))
     with start(store) as running:
+        if slow:
+            running.call(b"count").result(SECONDS)  # this append is found slow, and all others go aside
         yield running
         store.passes.set()
 

@@ -60,6 +60,8 @@ from wire.messages import (
     Invited,
     Learn,
     Learned,
+    Prepare,
+    Prepared,
     Ready,
     Receive,
     Received,
@@ -103,6 +105,8 @@ COMMANDS: list[Command] = [
     HandOver(b"request", b"endorsements"),
     TakeOver(b"invitation", b"endorsements"),
     Receive(b"package"),
+    Prepare(None),
+    Prepare(b"keyring"),
 ]
 EFFECTS: list[Effect] = [
     Ready(b"attestation", 0, None, None),
@@ -118,6 +122,7 @@ EFFECTS: list[Effect] = [
     Requested(b"request"),
     Received(b"keyring"),
     Declined("IdentityMismatch", "another signer"),
+    Prepared(),
 ]
 
 
@@ -217,6 +222,7 @@ LARGEST: list[Command | Effect] = [
     Learn(MAX_TREE_SIZE, HASH, 0, []),
     Learn(0, HASH, MAX_TREE_SIZE, [HASH] * MAX_PROOF_HASHES),
     Start(bytes(MAX_KEYRING_BYTES), True),
+    Prepare(bytes(MAX_KEYRING_BYTES)),
     HandOver(bytes(MAX_HANDOVER_BYTES), bytes(MAX_ENDORSEMENTS_BYTES)),
     TakeOver(bytes(MAX_HANDOVER_BYTES), bytes(MAX_ENDORSEMENTS_BYTES)),
     Receive(bytes(MAX_HANDOVER_BYTES)),
