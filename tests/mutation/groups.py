@@ -61,5 +61,6 @@ GROUPS: Final = {
         ["wire/tee/x509.py"],
         ["tests/wire/test_x509.py", "tests/wire/test_snp_evidence.py", "tests/wire/test_nitro_evidence.py"],
     ),
+    "endorsements": Group(["wire/tee/endorsements.py"], ["tests/wire/test_endorsements.py"]),
     "nitro": Group(["wire/tee/nitro.py"], ["tests/wire/test_nitro_evidence.py"]),
 }

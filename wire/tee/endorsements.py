@@ -111,13 +111,13 @@ def order_chain(certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:
     """
     issuers = {one.issuer for one in certificates if one.issuer != one.subject}
     chain = [one for one in certificates if one.subject not in issuers]
-    while len(chain) == 1 or 0 < len(chain) < len(certificates):
+    if len(chain) != min(len(certificates), 1):
+        raise EvidenceForged("the certificates are not one chain: several of them, or none, could be its first")
+    while len(chain) < len(certificates):
         following = [one for one in certificates if one.subject == chain[-1].issuer and one not in chain]
         if len(following) != 1:
-            break
+            raise EvidenceForged("the certificates are not one chain from a leaf to a root")
         chain.extend(following)
-    if len(chain) != len(certificates) or len({one.subject for one in chain}) != len(chain):
-        raise EvidenceForged("the certificates are not one chain from a leaf to a root")
     return tuple(chain)
 
 
