@@ -39,6 +39,7 @@ _CERTIFICATE_IS: Final = {
     "NotValidForName": "it is for another host",
     "NotValidForNameContext": "it is for another host",
 }
+_MACHINE_ROLE: Final = re.compile(r"/latest/(api/token|meta-data)\b")  # who asks for it found no other credentials
 _SERVICE_ERROR: Final = re.compile(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>")
 
 Result = TypeVar("Result")
@@ -152,6 +153,11 @@ class S3Engine:
             reason = _CERTIFICATE_IS.get(refused[1], refused[1])
             return StoreUnavailable(f"cannot connect to {self.where}: its certificate is refused, {reason}")
         said = _one_line(error)
+        if _MACHINE_ROLE.search(said):
+            return EngineDown(
+                f"no credentials for {self.where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; this machine has no"
+                " role that gives any"
+            )
         return EngineDown(f"{self.where} does not answer as it should, the outcome is unknown: {said}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,13 @@ def test_an_engine_that_is_down_is_named_and_the_password_is_not(kind: str, tmp_
     assert line.startswith("Error: store unavailable")
     assert "127.0.0.1" in line
     assert "hidden" not in line
+
+
+def test_an_s3_store_without_any_credentials_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    line = serve(f"s3://bucket/p?metadata_endpoint=http://127.0.0.1:{free_port()}&timeout=0.3", tmp_path)
+    assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in line
 
 
 def test_a_database_that_does_not_exist_is_named(tmp_path: Path) -> None:
