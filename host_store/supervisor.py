@@ -76,6 +76,13 @@ class _Unstored(NamedTuple):
     begun: float
 
 
+class _Wanted(NamedTuple):
+    """A new epoch that somebody asked for; ``begun`` is set when it runs, or when there will be none."""
+
+    rotate: bool
+    begun: threading.Event
+
+
 class State(Enum):
     """Where a host stands."""
 
@@ -105,7 +112,7 @@ class Supervisor:
         self._document = b""
         self._closing = threading.Event()
         self._one_restart = threading.Lock()
-        self._wanted: threading.Event | None = None  # somebody asked for a new epoch, and waits
+        self._wanted: _Wanted | None = None  # somebody waits for it
         self._rotate = rotate
         self._questions: deque[tuple[Callable[[EnclaveChannel], Any], Future[Any]]] = deque()
         self._evidence_at = 0.0
@@ -177,10 +184,9 @@ class Supervisor:
         Raises what kept it from running.
         """
         with self._one_restart:
-            self._rotate = self._rotate or rotate
-            wanted = self._wanted = threading.Event()
+            wanted = self._wanted = _Wanted(rotate, threading.Event())
             self._intake.interrupt()
-            while not wanted.wait(_LOOK_SECONDS) and self._thread.is_alive():
+            while not wanted.begun.wait(_LOOK_SECONDS) and self._thread.is_alive():
                 pass
         if self.state is not State.RUNNING:
             raise self.failure or HostUnavailable("the host was closed")
@@ -229,7 +235,7 @@ class Supervisor:
             if self.state is not State.FAILED:
                 self.state = State.CLOSED
             self._intake.refuse(self.failure or HostUnavailable("the host was closed: nothing was done"))
-            self._answer_wanted()
+            self._answer(self._wanted)
             self._leave_unanswered()
 
     def _serve(self) -> None:
@@ -289,12 +295,12 @@ class Supervisor:
         unstored, self._unstored = self._unstored, None
         if unstored is None:
             return
-        if self._store_is_slow:
-            self._aside.put(unstored)
-            return
         try:
+            if self._store_is_slow:
+                self._aside.put(unstored)
+                return
             self._aside.wait()
-        except PmapError as error:
+        except Exception as error:
             self._fail(unstored, error)
             raise
         self._store_now(unstored)
@@ -317,7 +323,7 @@ class Supervisor:
         self._batch_seconds = now - unstored.begun
         self._writer.finish(unstored.batch, None)
 
-    def _fail(self, unstored: _Unstored, error: PmapError) -> None:
+    def _fail(self, unstored: _Unstored, error: Exception) -> None:
         self._writer.finish(unstored.batch, error)
 
     # --- epochs ---
@@ -379,6 +385,8 @@ class Supervisor:
             if self._closing.is_set():
                 self.state = State.CLOSED
                 return
+            wanted = self._wanted  # one that is asked for from here on needs another start: this one may not rotate
+            self._rotate = self._rotate or (wanted is not None and wanted.rotate)
             try:
                 self._begin_epoch()
             except PmapError as caught:
@@ -386,7 +394,8 @@ class Supervisor:
                 self._failures += 1
                 _log.warning("the enclave cannot be started: %s", error)
                 continue
-            self._answer_wanted()
+            self._answer(wanted)
+            self._intake.interrupt()  # one interruption may have stood for several who asked for something
             return
         self._give_up(error)
 
@@ -420,10 +429,10 @@ class Supervisor:
                 _, future = self._questions.popleft()
                 future.set_exception(again(reason))
 
-    def _answer_wanted(self) -> None:
-        wanted, self._wanted = self._wanted, None
+    def _answer(self, wanted: _Wanted | None) -> None:
         if wanted is not None:
-            wanted.set()
+            self._wanted = None  # before its caller, or the next one, can ask again
+            wanted.begun.set()
 
 
 def _teach(channel: EnclaveChannel, item: Item) -> None:
