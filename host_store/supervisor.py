@@ -83,6 +83,10 @@ class _Wanted(NamedTuple):
     begun: threading.Event
 
 
+class _NewEpoch(HostUnavailable):
+    """Somebody asked for one; the enclave is at work on nothing."""
+
+
 class State(Enum):
     """Where a host stands."""
 
@@ -176,7 +180,7 @@ class Supervisor:
             with suppress(TimeoutError):
                 return future.result(_LOOK_SECONDS)
         self._leave_unanswered()
-        return future.result(0)
+        return future.result(_LOOK_SECONDS)  # another one that was late may be about to answer it
 
     def restart(self, *, rotate: bool = False) -> None:
         """Finish what is on its way, then begin a new epoch from the store; ``rotate``: with a new key.
@@ -257,7 +261,7 @@ class Supervisor:
                 if not len(intake):
                     return
             elif self._wanted is not None:
-                raise HostUnavailable("a new epoch was asked for")
+                raise _NewEpoch("a new epoch was asked for")
             else:
                 channel.check()
                 self._answer_questions(channel)
@@ -370,7 +374,8 @@ class Supervisor:
 
     def _recover(self, error: PmapError) -> None:
         """After an incarnation's end: have the next one running, or the state changed to FAILED or CLOSED."""
-        if self._wanted is None:
+        asked = isinstance(error, _NewEpoch)
+        if not asked:
             _log.warning("the enclave's incarnation ended: %s", error)
             lasted = time.monotonic() - self._started >= LASTING_SECONDS
             self._failures = 0 if lasted else self._failures + 1
@@ -379,7 +384,7 @@ class Supervisor:
         except PmapError as caught:
             error = caught
         self.state, self.failure = State.RESTARTING, error
-        self._end_epoch(in_order=self._wanted is not None)
+        self._end_epoch(in_order=asked)
         while isinstance(error, RECOVERABLE):
             self._pause(error)
             if self._closing.is_set():
@@ -419,6 +424,9 @@ class Supervisor:
                 future.set_exception(again(error))
                 if isinstance(error, HostUnavailable):
                     raise
+            except Exception as error:
+                future.set_exception(HostUnavailable(f"the host broke down: {type(error).__name__}"))
+                raise
             if self._left:
                 raise StoreHandedOver("the store was handed over to its successor, and is served there from now on")
 

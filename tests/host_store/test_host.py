@@ -692,6 +692,35 @@ def test_a_new_key_that_is_asked_for_while_the_enclave_is_being_started_is_made_
         assert starts == [False, False, True, False]
 
 
+def test_a_failure_of_the_store_is_told_also_where_a_restart_is_asked_for_meanwhile(
+    host: EnclaveHost, store: WatchedStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.passes.clear()
+    store.reached.clear()
+    answer = host.call(b"count")
+    assert store.reached.wait(SECONDS)
+    restarted = apart(host.restart)
+    until(lambda: host._supervisor._wanted)
+    store.before = Failing(StoreUnavailable("the disk is full"), APPEND_ATTEMPTS)
+    store.passes.set()
+    restarted.result(SECONDS)
+    with pytest.raises(HostUnavailable, match="the disk is full"):
+        answer.result(SECONDS)
+    assert "the enclave's incarnation ended: the disk is full" in caplog.text
+    assert host.status().starts == 2
+
+
+def test_a_question_that_breaks_down_is_answered_and_ends_the_host(host: EnclaveHost) -> None:
+    def question(_channel: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(HostUnavailable, match="the host broke down: ZeroDivisionError"):
+        host._supervisor.ask(question)
+    until(lambda: host.failure is not None)
+    with pytest.raises(HostUnavailable, match="broke down"):
+        call(host, "count")
+
+
 def test_a_batch_that_no_thread_can_store_is_answered_all_the_same(
     store: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
