@@ -69,6 +69,5 @@ GROUPS: Final = {
     "dstack": Group(["wire/tee/dstack.py"], ["tests/wire/test_dstack.py", "tests/wire/test_intel_evidence.py"]),
     "choice": Group(["wire/tee/choice.py"], ["tests/wire/test_choice.py"]),
     "state_file": Group(["client/state_file.py"], ["tests/client/test_state_file.py"]),
-    "verify": Group(["wire/tee/verify.py"], _INTEL_TESTS, _NOT_EVERY_BYTE),
-    "intel": Group(["wire/tee/intel.py"], _INTEL_TESTS, _NOT_EVERY_BYTE),
+    "verify": Group(["wire/tee/verify.py"], ["tests/wire/test_verify.py", *_INTEL_TESTS], _NOT_EVERY_BYTE),
 }

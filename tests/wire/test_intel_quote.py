@@ -44,16 +44,16 @@ every_form = pytest.mark.parametrize(
 )
 
 
-def test_the_fields_of_an_sgx_report_stand_where_intel_says() -> None:
-    body = Quote.parse(quote(3, SGX_BODY)).body
-    assert body == SgxBody(
-        int.from_bytes(SGX_BODY[48:56], "little"),
-        SGX_BODY[64:96],
-        SGX_BODY[128:160],
-        int.from_bytes(SGX_BODY[256:258], "little"),
-        int.from_bytes(SGX_BODY[258:260], "little"),
-        SGX_BODY[192:256],
-        SGX_BODY[320:384],
+@pytest.mark.parametrize("report", [SGX_BODY, b"\xff" * 384], ids=["a mixture", "the largest numbers"])
+def test_the_fields_of_an_sgx_report_stand_where_intel_says(report: bytes) -> None:
+    assert Quote.parse(quote(3, report)).body == SgxBody(
+        int.from_bytes(report[48:56], "little"),
+        report[64:96],
+        report[128:160],
+        int.from_bytes(report[256:258], "little"),
+        int.from_bytes(report[258:260], "little"),
+        report[192:256],
+        report[320:384],
     )
 
 
