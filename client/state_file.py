@@ -203,7 +203,7 @@ def _worded(doing: str, path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    fd = os.open(_beside(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(_beside(path, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -248,7 +248,7 @@ def _replace(path: Path, data: bytes, *, durable: bool) -> None:
     aside = _beside(path, ".new")
     # Never a leftover's inode: that one could be linked, or open, elsewhere.
     aside.unlink(missing_ok=True)
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(fd, "wb") as file:
         file.write(data)
         if durable:
@@ -256,7 +256,7 @@ def _replace(path: Path, data: bytes, *, durable: bool) -> None:
             os.fsync(fd)
     os.rename(aside, path)
     if durable:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

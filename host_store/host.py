@@ -128,7 +128,7 @@ class EnclaveHost:
             opened = open_store(url, create=create)
         try:
             if not create and opened is not None and opened.keyring() is None:
-                raise StoreMissing(f"the store {store} is empty")
+                raise StoreMissing(f"the store {'that was given' if url is None else url.shown} is empty")
             intake = Intake()
             supervisor = Supervisor(open_channel, opened, intake, rotate=rotate)
             supervisor.start()

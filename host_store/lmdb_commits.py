@@ -67,6 +67,7 @@ class LmdbCommits:
         self._next_attempt = 0  # to begin one: from this commit on
         self._moving = False  # a transaction is under way
         self._unsettled = False  # the outcome of a transaction was not seen yet
+        self._closed = False
         with environment.view() as (transaction, tables):
             self._pending = _stored(transaction, tables)
             journal_id = transaction.get(JOURNAL_KEY, db=tables[META])
@@ -106,6 +107,8 @@ class LmdbCommits:
         """Make the next commit durable; see :meth:`host_store.store.Store.append`."""
         self._environment.refuse_misuse()
         with self._appending:
+            if self._closed:  # while this waited: by now the journal's file may be another process's
+                raise StoreError(f"the store {self._folder.path} was closed")
             if self._unsettled:
                 with self.view():
                     pass
@@ -139,6 +142,7 @@ class LmdbCommits:
     def close(self) -> None:
         """Move everything to LMDB, which then is the whole store; what cannot be moved stays in the journal."""
         with self._appending:
+            self._closed = True
             try:
                 with self.view() as (_transaction, _tables, pending):
                     pass

@@ -5,13 +5,15 @@ Handing a batch over to it costs more than a fast store takes; behind a slow one
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from wire.errors import PmapError
+from wire.errors import HostUnavailable, PmapError
 
+_log: Final = logging.getLogger("pmap.host")
 _Batch = TypeVar("_Batch")
 
 
@@ -21,8 +23,8 @@ class StoreThread(Generic[_Batch]):
     def __init__(
         self, store: Callable[[_Batch], None], fail: Callable[[_Batch, PmapError], None], on_failure: Callable[[], None]
     ) -> None:
-        """Once ``store`` has raised a :class:`PmapError`, it raises no other error, what follows is given to ``fail``.
-        ``on_failure`` is called in the thread."""
+        """Once ``store`` has raised an error, what follows is given to ``fail``. ``on_failure`` is called in the
+        thread."""
         self._store = store
         self._fail = fail
         self._on_failure = on_failure
@@ -40,8 +42,9 @@ class StoreThread(Generic[_Batch]):
     def put(self, batch: _Batch) -> None:
         """Have a batch stored when all before it are."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="store", daemon=True)
+            thread.start()
+            self._thread = thread
         with self._changed:
             self._undone += 1
         self._queue.put(batch)
@@ -67,14 +70,22 @@ class StoreThread(Generic[_Batch]):
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
-            if self._failure is not None:
-                self._fail(batch, self._failure)
-            else:
-                try:
+            try:
+                if self._failure is None:
                     self._store(batch)
-                except PmapError as error:
-                    self._failure = error
-                    self._on_failure()
+                else:
+                    self._fail(batch, self._failure)
+            except PmapError as error:
+                self._failed(error)
+            except Exception as error:
+                # Nothing in here may end the thread: every waiting client would wait for ever.
+                _log.exception("the store's thread broke down")
+                self._failed(HostUnavailable(f"the host broke down: {type(error).__name__}"))
             with self._changed:
                 self._undone -= 1
                 self._changed.notify()
+
+    def _failed(self, error: PmapError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._on_failure()

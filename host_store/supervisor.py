@@ -76,6 +76,17 @@ class _Unstored(NamedTuple):
     begun: float
 
 
+class _Wanted(NamedTuple):
+    """A new epoch that somebody asked for; ``begun`` is set when it runs, or when there will be none."""
+
+    rotate: bool
+    begun: threading.Event
+
+
+class _NewEpoch(HostUnavailable):
+    """Somebody asked for one; the enclave is at work on nothing."""
+
+
 class State(Enum):
     """Where a host stands."""
 
@@ -105,7 +116,7 @@ class Supervisor:
         self._document = b""
         self._closing = threading.Event()
         self._one_restart = threading.Lock()
-        self._wanted: threading.Event | None = None  # somebody asked for a new epoch, and waits
+        self._wanted: _Wanted | None = None  # somebody waits for it
         self._rotate = rotate
         self._questions: deque[tuple[Callable[[EnclaveChannel], Any], Future[Any]]] = deque()
         self._evidence_at = 0.0
@@ -169,7 +180,7 @@ class Supervisor:
             with suppress(TimeoutError):
                 return future.result(_LOOK_SECONDS)
         self._leave_unanswered()
-        return future.result(0)
+        return future.result(_LOOK_SECONDS)  # another one that was late may be about to answer it
 
     def restart(self, *, rotate: bool = False) -> None:
         """Finish what is on its way, then begin a new epoch from the store; ``rotate``: with a new key.
@@ -177,10 +188,9 @@ class Supervisor:
         Raises what kept it from running.
         """
         with self._one_restart:
-            self._rotate = self._rotate or rotate
-            wanted = self._wanted = threading.Event()
+            wanted = self._wanted = _Wanted(rotate, threading.Event())
             self._intake.interrupt()
-            while not wanted.wait(_LOOK_SECONDS) and self._thread.is_alive():
+            while not wanted.begun.wait(_LOOK_SECONDS) and self._thread.is_alive():
                 pass
         if self.state is not State.RUNNING:
             raise self.failure or HostUnavailable("the host was closed")
@@ -229,7 +239,7 @@ class Supervisor:
             if self.state is not State.FAILED:
                 self.state = State.CLOSED
             self._intake.refuse(self.failure or HostUnavailable("the host was closed: nothing was done"))
-            self._answer_wanted()
+            self._answer(self._wanted)
             self._leave_unanswered()
 
     def _serve(self) -> None:
@@ -251,7 +261,7 @@ class Supervisor:
                 if not len(intake):
                     return
             elif self._wanted is not None:
-                raise HostUnavailable("a new epoch was asked for")
+                raise _NewEpoch("a new epoch was asked for")
             else:
                 channel.check()
                 self._answer_questions(channel)
@@ -289,12 +299,12 @@ class Supervisor:
         unstored, self._unstored = self._unstored, None
         if unstored is None:
             return
-        if self._store_is_slow:
-            self._aside.put(unstored)
-            return
         try:
+            if self._store_is_slow:
+                self._aside.put(unstored)
+                return
             self._aside.wait()
-        except PmapError as error:
+        except Exception as error:
             self._fail(unstored, error)
             raise
         self._store_now(unstored)
@@ -317,7 +327,7 @@ class Supervisor:
         self._batch_seconds = now - unstored.begun
         self._writer.finish(unstored.batch, None)
 
-    def _fail(self, unstored: _Unstored, error: PmapError) -> None:
+    def _fail(self, unstored: _Unstored, error: Exception) -> None:
         self._writer.finish(unstored.batch, error)
 
     # --- epochs ---
@@ -364,7 +374,8 @@ class Supervisor:
 
     def _recover(self, error: PmapError) -> None:
         """After an incarnation's end: have the next one running, or the state changed to FAILED or CLOSED."""
-        if self._wanted is None:
+        asked = isinstance(error, _NewEpoch)
+        if not asked:
             _log.warning("the enclave's incarnation ended: %s", error)
             lasted = time.monotonic() - self._started >= LASTING_SECONDS
             self._failures = 0 if lasted else self._failures + 1
@@ -373,12 +384,14 @@ class Supervisor:
         except PmapError as caught:
             error = caught
         self.state, self.failure = State.RESTARTING, error
-        self._end_epoch(in_order=self._wanted is not None)
+        self._end_epoch(in_order=asked)
         while isinstance(error, RECOVERABLE):
             self._pause(error)
             if self._closing.is_set():
                 self.state = State.CLOSED
                 return
+            wanted = self._wanted  # one that is asked for from here on needs another start: this one may not rotate
+            self._rotate = self._rotate or (wanted is not None and wanted.rotate)
             try:
                 self._begin_epoch()
             except PmapError as caught:
@@ -386,7 +399,8 @@ class Supervisor:
                 self._failures += 1
                 _log.warning("the enclave cannot be started: %s", error)
                 continue
-            self._answer_wanted()
+            self._answer(wanted)
+            self._intake.interrupt()  # one interruption may have stood for several who asked for something
             return
         self._give_up(error)
 
@@ -410,6 +424,9 @@ class Supervisor:
                 future.set_exception(again(error))
                 if isinstance(error, HostUnavailable):
                     raise
+            except Exception as error:
+                future.set_exception(HostUnavailable(f"the host broke down: {type(error).__name__}"))
+                raise
             if self._left:
                 raise StoreHandedOver("the store was handed over to its successor, and is served there from now on")
 
@@ -420,10 +437,10 @@ class Supervisor:
                 _, future = self._questions.popleft()
                 future.set_exception(again(reason))
 
-    def _answer_wanted(self) -> None:
-        wanted, self._wanted = self._wanted, None
+    def _answer(self, wanted: _Wanted | None) -> None:
         if wanted is not None:
-            wanted.set()
+            self._wanted = None  # before its caller, or the next one, can ask again
+            wanted.begun.set()
 
 
 def _teach(channel: EnclaveChannel, item: Item) -> None:

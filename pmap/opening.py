@@ -141,7 +141,8 @@ class Opener:
             return
         opening._cipher = cipher
         buffer = self._spare.pop() if self._spare else None
-        if buffer is None or len(buffer) < length:
+        # Many records may be ahead: if each held a much larger one's buffer, they would hold many times their own size.
+        if buffer is None or len(buffer) < length or (length >= _LARGE_BYTES and len(buffer) > 2 * length):
             buffer = bytearray(length)
         opening._buffer = buffer
 

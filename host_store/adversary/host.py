@@ -5,32 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from host_store.adversary.archive import Archive, Message
+from host_store.adversary.damage import Damage
 from host_store.adversary.folder_medium import FolderMedium
+from host_store.adversary.interference import Interference
 from host_store.adversary.log_medium import LogMedium, LogSnapshot
 from host_store.adversary.medium import Medium
 from host_store.adversary.recording_store import FedStore, RecordingStore, StoreCall
-from host_store.adversary.snapshot import Snapshot, flip_byte
+from host_store.adversary.snapshot import Snapshot
 from host_store.adversary.watching import HandlerLog, watch, write_watched_module
-from host_store.adversary.wire_tap import (
-    Answer,
-    Answering,
-    ChangePoll,
-    Double,
-    Drop,
-    Hold,
-    Rule,
-    Rules,
-    ShowAttestation,
-    Tap,
-    direction_of,
-)
+from host_store.adversary.wire_tap import Rules, Tap
 from host_store.host import EnclaveHost
 from host_store.store import Store
 from wire.errors import HostUnavailable, InvalidInput, PmapError
@@ -58,7 +48,7 @@ class _World:
         (folder / "clients").mkdir(parents=True, exist_ok=True)
 
 
-class MaliciousHost:
+class MaliciousHost(Interference, Damage):
     """A host that runs an enclave class, and whatever else it likes. A context manager; it runs from the start.
 
     ``number`` counts the hosts of one world: those that :meth:`clone` and :meth:`twin` make belong to this one's world,
@@ -181,51 +171,6 @@ class MaliciousHost:
         """A consistency proof."""
         return self.running().consistency(size1, size2)
 
-    # --- on the way (each for a ``with`` block) ----------------------------------------------------------
-
-    def dropping(self, what: str, client: str | None = None, times: int | None = None) -> AbstractContextManager[Rule]:
-        """Lose every ``"request"``, or every ``"reply"``, of a client, or of all."""
-        return self._rules.standing(Drop(direction_of(what), client, times))
-
-    @contextmanager
-    def holding(self, client: str | None = None, times: int | None = None) -> Iterator[Hold]:
-        """Keep requests back: delay and reorder them with :meth:`Hold.release`, also after the block."""
-        rule = Hold(client, times)
-        with self._rules.standing(rule):
-            yield rule
-
-    @contextmanager
-    def duplicating(self, client: str | None = None, times: int | None = None) -> Iterator[Double]:
-        """Hand every request over twice."""
-        rule = Double(client, times)
-        with self._rules.standing(rule):
-            yield rule
-
-    def answering(
-        self, with_: Answering | Message | bytes, client: str | None = None, times: int | None = None
-    ) -> AbstractContextManager[Rule]:
-        """Answer with an old message, with bytes, or with what a function makes of ``(envelope, forward)``."""
-        return self._rules.standing(Answer(with_, client, times))
-
-    def polling(
-        self,
-        change: Callable[[list[bytes]], Iterable[bytes]],
-        client: str | None = None,
-        times: int | None = None,
-    ) -> AbstractContextManager[Rule]:
-        """Change what clients find waiting for them."""
-        return self._rules.standing(ChangePoll(change, client, times))
-
-    def attesting(
-        self, document: bytes, client: str | None = None, times: int | None = None
-    ) -> AbstractContextManager[Rule]:
-        """Show another attestation document."""
-        return self._rules.standing(ShowAttestation(document, client, times))
-
-    def rules_for(self, call: str, client: str) -> list[Rule]:
-        """For the taps: what stands in this message's way, the newest first."""
-        return self._rules.acting(call, client)
-
     # --- time travel -------------------------------------------------------------------------------------
 
     def snapshot(self) -> AnySnapshot:
@@ -283,48 +228,6 @@ class MaliciousHost:
         self.stop()
         self._fed = None
         self.start()
-
-    # --- damage to the store; each raises what keeps the enclave from starting on it ----------------------
-
-    def flip(self, n: int, byte: int, mask: int = 1) -> None:
-        """Turn bits of one byte of record ``n`` over (counted from its end, if negative)."""
-        self._change(lambda medium: medium.put_record(n, flip_byte(medium.read_record(n), byte, mask)))
-
-    def truncate(self, n: int, length: int) -> None:
-        """Cut record ``n`` off."""
-        self._change(lambda medium: medium.put_record(n, medium.read_record(n)[:length]))
-
-    def swap_records(self, a: int, b: int) -> None:
-        """Exchange two records."""
-
-        def change(medium: Medium) -> None:
-            first, second = medium.read_record(a), medium.read_record(b)
-            medium.put_record(a, second)
-            medium.put_record(b, first)
-
-        self._change(change)
-
-    def splice(self, n: int, record: bytes) -> None:
-        """Put another record in the place of record ``n``."""
-        self._change(lambda medium: medium.put_record(n, record))
-
-    def delete_record(self, n: int) -> None:
-        """Take record ``n`` out."""
-        self._change(lambda medium: medium.put_record(n, None))
-
-    def replace_keyring(self, keyring: bytes | None) -> None:
-        """Put another keyring in the store, or none."""
-        self._change(lambda medium: medium.put_keyring(keyring))
-
-    def change_file(self, change: Callable[[bytes], bytes], journal: Callable[[bytes], bytes] | None = None) -> None:
-        """Change the bytes of LMDB's data file, perhaps those of the journal as well. (It has no say after a close.)"""
-
-        def write(medium: Medium) -> None:
-            if not isinstance(medium, FolderMedium):
-                raise InvalidInput("this store is in no file")
-            medium.change_files(change, journal)
-
-        self._change(write)
 
     # --- life and death ----------------------------------------------------------------------------------
 

@@ -1,26 +1,20 @@
-"""The client's state: its encoding, and the file that keeps it."""
+"""The client's state: its encoding."""
 
 from __future__ import annotations
 
-import os
-import stat
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import CorruptedStore, InboxMail, InvalidInput, LimitExceeded, StoreLocked, StoreUnavailable, WrongKey
+from client import CorruptedStore, InboxMail
 from client.state import ClientState, Pending, Pin, SessionKeys, StickyVerdict, Stream
-from client.state_file import StateFile
 from wire.alarm import Verdict, sign_alarm
 from wire.checkpoint import Checkpoint, encode_evidence, sign_checkpoint
 from wire.codec import pack, unpack
 from wire.crypto import SigningKey, system_randomness
-from wire.errors import ForkDetected, FreshnessError, RollbackDetected, UnsupportedVersion
+from wire.errors import ForkDetected, FreshnessError, RollbackDetected
 from wire.mail import MAX_COUNTER, Request, RequestKind, seal_request
 
 STORE_ID = bytes(range(16))
@@ -214,216 +208,3 @@ def test_secrets_are_not_in_what_is_printed() -> None:
     assert state.session is not None
     printed = repr(state) + repr(SessionKeys(b"", b"secret of the session", b""))
     assert "secret" not in printed.replace("secrets", "")
-
-
-# --- the file -------------------------------------------------------------------------------------------------
-
-
-def test_the_first_use_makes_a_key_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "alice.state"
-    with StateFile.open(path) as file:
-        assert file.read() is None
-        file.write(b"state", durable=True)
-    with StateFile.open(path) as file:
-        assert file.read() == b"state"
-    for name in ("alice.state", "alice.state.key"):
-        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
-    assert len((tmp_path / "alice.state.key").read_bytes()) == 32
-
-
-def test_a_given_key_leaves_no_key_file(tmp_path: Path) -> None:
-    with StateFile.open(tmp_path / "s", KEY) as file:
-        file.write(b"state", durable=True)
-    assert not (tmp_path / "s.key").exists()
-    with StateFile.open(tmp_path / "s", KEY) as file:
-        assert file.read() == b"state"
-
-
-def test_what_was_received_counts_until_it_is_torn_or_outdated(tmp_path: Path) -> None:
-    path, received = tmp_path / "s", tmp_path / "s.received"
-    with StateFile.open(path, KEY) as file:
-        file.write(b"sent", durable=True)
-        file.write(b"received", durable=False)
-    with StateFile.open(path, KEY) as file:
-        assert file.read() == b"received"
-    whole = received.read_bytes()
-    for torn in (b"", whole[:5], whole[:-1], bytes(len(whole)), whole[:20] + bytes(len(whole) - 20)):
-        received.write_bytes(torn)
-        with StateFile.open(path, KEY) as file:
-            assert file.read() == b"sent"
-    received.write_bytes(whole)
-    with StateFile.open(path, KEY) as file:
-        file.read()
-        file.write(b"sent again", durable=True)
-    assert received.read_bytes() == whole
-    with StateFile.open(path, KEY) as file:
-        assert file.read() == b"sent again", "it belonged to the state before"
-
-
-def test_a_removed_state_begins_anew_whatever_was_received(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with StateFile.open(path) as file:
-        file.write(b"sent", durable=True)
-        file.write(b"received", durable=False)
-    path.unlink()
-    with StateFile.open(path) as file:
-        assert file.read() is None
-        assert not (tmp_path / "s.received").exists()
-
-
-def test_every_altered_or_missing_byte_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with StateFile.open(path, KEY) as file:
-        file.write(b"a state", durable=True)
-    whole = path.read_bytes()
-
-    def read() -> bytes | None:
-        with StateFile.open(path, KEY) as file:
-            return file.read()
-
-    for position in range(len(whole)):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        with pytest.raises((CorruptedStore, WrongKey, UnsupportedVersion)) as found:
-            read()
-        expected = {3: UnsupportedVersion, **dict.fromkeys(range(4, 12), WrongKey)}.get(position, CorruptedStore)
-        assert type(found.value) is expected
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(CorruptedStore):
-            read()
-
-
-def test_another_key_is_called_that(tmp_path: Path) -> None:
-    with StateFile.open(tmp_path / "s", KEY) as file:
-        file.write(b"state", durable=True)
-    with StateFile.open(tmp_path / "s", bytes(32)) as file, pytest.raises(WrongKey):
-        file.read()
-    with pytest.raises(WrongKey, match="is missing"):
-        StateFile.open(tmp_path / "s")
-
-
-@pytest.mark.parametrize("key", [b"", b"short", bytes(33), "x" * 32])
-def test_what_is_no_key_is_refused(tmp_path: Path, key: bytes) -> None:
-    with pytest.raises(InvalidInput):
-        StateFile.open(tmp_path / "s", key)
-
-
-def test_a_key_file_that_others_can_read_or_of_another_length_is_refused(tmp_path: Path) -> None:
-    key = tmp_path / "s.key"
-    StateFile.open(tmp_path / "s").close()
-    key.chmod(0o640)
-    with pytest.raises(InvalidInput, match="mode"):
-        StateFile.open(tmp_path / "s")
-    key.chmod(0o600)
-    key.write_bytes(bytes(31))
-    with pytest.raises(InvalidInput, match="no key"):
-        StateFile.open(tmp_path / "s")
-
-
-def test_a_state_is_used_by_one_client_at_a_time_under_whatever_name(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "s")
-    with StateFile.open(tmp_path / "s") as file:
-        file.write(b"x", durable=True)
-        for name in ("s", "link"):
-            with pytest.raises(StoreLocked, match="in use"):
-                StateFile.open(tmp_path / name)
-    with StateFile.open(tmp_path / "link") as file:
-        assert file.read() == b"x"
-        file.write(b"y", durable=True)
-    assert (tmp_path / "link").is_symlink()
-
-
-def test_two_processes_cannot_use_one_state_and_the_lock_ends_with_the_process(tmp_path: Path) -> None:
-    code = (
-        "import sys; from client.state_file import StateFile\n"
-        "file = StateFile.open(sys.argv[1]); file.write(b'theirs', durable=True)\n"
-        "print('open', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "s")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
-        with pytest.raises(StoreLocked):
-            StateFile.open(tmp_path / "s")
-        process.kill()
-    with StateFile.open(tmp_path / "s") as file:
-        assert file.read() == b"theirs"
-
-
-def test_a_forked_child_cannot_write_its_parents_state(tmp_path: Path) -> None:
-    with StateFile.open(tmp_path / "s") as file:
-        file.write(b"parent", durable=True)
-        child = os.fork()
-        if child == 0:
-            try:
-                file.write(b"child", durable=True)
-            except InvalidInput:
-                os._exit(42)
-            os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
-        assert file.read() == b"parent"
-
-
-def test_a_closed_file_is_not_written(tmp_path: Path) -> None:
-    file = StateFile.open(tmp_path / "s")
-    file.close()
-    file.close()
-    with pytest.raises(InvalidInput):
-        file.write(b"x", durable=True)
-
-
-@pytest.mark.parametrize("name", ["", ".", "missing/s", "a\0b"])
-def test_what_cannot_be_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidInput):
-        StateFile.open(name)
-
-
-def test_a_state_that_grew_too_large_is_refused_and_the_last_one_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("client.state_file.MAX_STATE_BYTES", 100)
-    with StateFile.open(tmp_path / "s") as file:
-        file.write(bytes(100), durable=True)
-        with pytest.raises(LimitExceeded):
-            file.write(bytes(101), durable=True)
-        assert file.read() == bytes(100)
-
-
-def test_a_refusing_disk_is_reported_and_the_last_state_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(fd: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with StateFile.open(tmp_path / "s") as file:
-        file.write(b"one", durable=True)
-        with monkeypatch.context() as patch:
-            patch.setattr("client.state_file.os.fsync", fail)
-            with pytest.raises(StoreUnavailable, match="No space left"):
-                file.write(b"two", durable=True)
-        assert file.read() == b"one"
-        file.write(b"three", durable=True)
-        assert file.read() == b"three"
-
-
-def test_a_durable_write_syncs_the_file_before_and_the_folder_after_the_rename(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    fsync, rename = os.fsync, os.rename
-
-    def noted_fsync(fd: int) -> None:
-        calls.append("sync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync file")
-        fsync(fd)
-
-    def noted_rename(source: Path, target: Path) -> None:
-        calls.append(f"rename to {Path(target).name}")
-        rename(source, target)
-
-    with StateFile.open(tmp_path / "s") as file:
-        monkeypatch.setattr("client.state_file.os.fsync", noted_fsync)
-        monkeypatch.setattr("client.state_file.os.rename", noted_rename)
-        file.write(b"before a send", durable=True)
-        assert calls == ["sync file", "rename to s", "sync folder"]
-        calls.clear()
-        file.write(b"after a receive", durable=False)
-        assert calls == ["rename to s.received"], "and the only synced copy is never replaced by an unsynced one"

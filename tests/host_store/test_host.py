@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +23,7 @@ from host_store.intake import Intake, Item
 from host_store.lmdb_store import LmdbStore
 from host_store.outbox_memory import MemoryOutbox
 from host_store.store import OutboxItem
+from host_store.store_thread import StoreThread
 from host_store.supervisor import Supervisor
 from host_store.writer import APPEND_ATTEMPTS
 from wire.boundary import Answer, AnswerKind, Delivery, Incoming, IncomingKind
@@ -48,6 +49,7 @@ from wire.errors import (
 from wire.limits import MAX_BATCH_MAILS, MAX_ENVELOPE_BYTES
 from wire.mail import Outcome, RequestKind
 from wire.merkle import verify_consistency
+from wire.messages import Ready
 
 HERE = Path(host_enclaves.__file__).parent
 SECONDS = 60.0
@@ -592,20 +594,6 @@ def test_calls_are_taken_again_before_a_host_says_that_its_enclave_runs(
     assert seen == ["restarting"]
 
 
-def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
-    reached = tmp_path / "reached"
-    os.mkfifo(reached)
-    host = start(tmp_path / "store", in_process=False)
-    answer = host.call(f"hang {reached}".encode())
-    pid = int(reached.read_text())
-    host.close(drain_seconds=0)
-    with pytest.raises(HostUnavailable, match="SIGKILL"):
-        answer.result(SECONDS)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-    LmdbStore.open(tmp_path / "store").close()
-
-
 Alter = Callable[[Delivery], Delivery | None]
 
 
@@ -627,6 +615,140 @@ class LyingChannel(InProcessChannel):
             altered = self.alter.pop()(delivery) if self.alter else delivery
             if altered is not None:
                 yield altered
+
+
+def apart(call: Callable[[], Any]) -> Future[Any]:
+    """What a call gives, or raises, that is made in a thread of its own."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        threading.Event().wait(0.001)
+
+
+def test_a_question_and_a_restart_that_come_together_are_both_answered(host: EnclaveHost, store: WatchedStore) -> None:
+    supervisor = host._supervisor
+    store.passes.clear()
+    store.reached.clear()
+    answer = host.call(b"count")
+    assert store.reached.wait(SECONDS)
+    asked = apart(lambda: supervisor.ask(lambda channel: channel.attest()))
+    restarted = apart(host.restart)
+    until(lambda: supervisor._questions and supervisor._wanted)
+    store.passes.set()
+    restarted.result(SECONDS)
+    assert asked.result(SECONDS) == host.attestation()
+    assert answer.result(SECONDS) == b"0"
+
+
+class HeldChannel(LyingChannel):
+    """An enclave that is held up at its start, and notes whether it was to rotate."""
+
+    def __init__(self, key: Path, ending: list[PmapError], passes: threading.Event, starts: list[bool]) -> None:
+        super().__init__(key, [], ending)
+        self.passes = passes
+        self.starts = starts
+
+    def start(self, keyring: bytes | None, records: Iterable[bytes], *, rotate: bool = False) -> Ready:
+        self.starts.append(rotate)
+        assert self.passes.wait(SECONDS)
+        return super().start(keyring, records, rotate=rotate)
+
+
+def test_a_new_key_that_is_asked_for_while_the_enclave_is_being_started_is_made_before_the_answer(
+    store: WatchedStore, tmp_path: Path
+) -> None:
+    ending: list[PmapError] = []
+    starts: list[bool] = []
+    passes = threading.Event()
+    passes.set()
+    intake = Intake()
+    supervisor = Supervisor(lambda _on_end: HeldChannel(tmp_path / "test.key", ending, passes, starts), store, intake)
+    supervisor.start()
+    with EnclaveHost("held", supervisor, intake, store, False) as host:
+        passes.clear()
+        ending.append(HostUnavailable("the enclave process ended"))
+        with pytest.raises(HostUnavailable):
+            call(host, "count")
+        until(lambda: len(starts) == 2)  # what is being started was not told to rotate
+        before = store.keyring()
+        restarted = apart(lambda: host.restart(rotate=True))
+        until(lambda: supervisor._wanted)
+        passes.set()
+        restarted.result(SECONDS)
+        assert starts == [False, False, True]
+        assert store.keyring() != before
+        host.restart()
+        assert starts == [False, False, True, False]
+
+
+def test_a_failure_of_the_store_is_told_also_where_a_restart_is_asked_for_meanwhile(
+    host: EnclaveHost, store: WatchedStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.passes.clear()
+    store.reached.clear()
+    answer = host.call(b"count")
+    assert store.reached.wait(SECONDS)
+    restarted = apart(host.restart)
+    until(lambda: host._supervisor._wanted)
+    store.before = Failing(StoreUnavailable("the disk is full"), APPEND_ATTEMPTS)
+    store.passes.set()
+    restarted.result(SECONDS)
+    with pytest.raises(HostUnavailable, match="the disk is full"):
+        answer.result(SECONDS)
+    assert "the enclave's incarnation ended: the disk is full" in caplog.text
+    assert host.status().starts == 2
+
+
+def test_a_question_that_breaks_down_is_answered_and_ends_the_host(host: EnclaveHost) -> None:
+    def question(_channel: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(HostUnavailable, match="the host broke down: ZeroDivisionError"):
+        host._supervisor.ask(question)
+    until(lambda: host.failure is not None)
+    with pytest.raises(HostUnavailable, match="broke down"):
+        call(host, "count")
+
+
+def test_a_batch_that_no_thread_can_store_is_answered_all_the_same(
+    store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("host_store.supervisor.SLOW_STORE_SECONDS", -1.0)
+    monkeypatch.setattr(StoreThread, "put", no_thread)
+    with start(store) as host:
+        assert call(host, "count") == b"0"
+        with pytest.raises(HostUnavailable, match=r"outcome is unknown.*new thread"):
+            call(host, "count")
+        until(lambda: host.failure is not None)
+        assert "the host broke down" in str(host.failure)
+
+
+def test_closing_kills_an_enclave_that_hangs(tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    os.mkfifo(reached)
+    host = start(tmp_path / "store", in_process=False)
+    answer = host.call(f"hang {reached}".encode())
+    pid = int(reached.read_text())
+    host.close(drain_seconds=0)
+    with pytest.raises(HostUnavailable, match="SIGKILL"):
+        answer.result(SECONDS)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    LmdbStore.open(tmp_path / "store").close()
 
 
 LIES: dict[str, Alter] = {
@@ -725,6 +847,13 @@ def test_no_store_is_made_where_none_was_to_be(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match="empty"):
         EnclaveHost.start(Ledger, tmp_path / "empty", in_process=True, create=False)
     assert {path.name for path in tmp_path.iterdir()} == {"empty"}
+
+
+def test_the_error_about_an_empty_store_shows_no_password(store: WatchedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_store.host.open_store", lambda *_arguments, **_options: store)
+    url = "postgresql://pmap:secret@db.internal/pmap?password=hidden"
+    with pytest.raises(StoreMissing, match=r"postgresql://db\.internal/pmap is empty$"):
+        EnclaveHost.start(Ledger, url, simulated_key=store._folder.path.with_suffix(".key"), create=False)
 
 
 def test_a_store_with_a_part_missing_is_corrupted_not_new(store: WatchedStore) -> None:

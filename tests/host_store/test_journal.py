@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from host_store.journal import JOURNAL_BYTES, JOURNAL_FILE, MAX_FRAME_BYTES, PAG
 from host_store.lmdb_store import LmdbStore
 from host_store.store import Head, OutboxItem
 from host_store.store_folder import DATA_FILE
-from wire.errors import CorruptedStore, StoreFenced, StoreUnavailable
+from wire.errors import CorruptedStore, StoreError, StoreFenced, StoreUnavailable
 
 ALICE = b"alice".ljust(16, b"\0")
 SECTOR = 512  # bytes
@@ -517,6 +518,43 @@ def test_who_is_taken_over_during_a_write_does_not_acknowledge_it(
                 append(store, 4)
         with pytest.raises(StoreFenced):
             append(store, 4)
+
+
+def test_an_append_that_waited_while_the_store_was_closed_does_not_touch_the_journal(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LmdbStore.open(memory)
+    store.create(b"keyring", record(1), leaf(record(1)))
+    append(store, 2)
+    append(store, 3)
+    commits = store._commits
+    checked = threading.Event()
+    refuse_misuse = commits._environment.refuse_misuse
+
+    def late() -> None:
+        with suppress(StoreError):
+            append(store, 4)
+
+    def passed() -> None:
+        refuse_misuse()
+        if threading.current_thread() is thread:
+            checked.set()
+
+    def give_up() -> None:  # in the middle of the closing, which holds up all appends
+        give_up_journal()
+        thread.start()
+        assert checked.wait(60)
+
+    thread = threading.Thread(target=late)
+    give_up_journal = commits._give_up_journal
+    monkeypatch.setattr(commits._environment, "refuse_misuse", passed)
+    monkeypatch.setattr(commits, "_give_up_journal", give_up)
+    before = (memory / JOURNAL_FILE).read_bytes()
+    store.close()
+    thread.join(60)
+    assert (memory / JOURNAL_FILE).read_bytes() == before, "it may be somebody else's by now"
+    with LmdbStore.open(memory) as again:
+        check(again, 3)
 
 
 def test_a_file_system_that_insists_on_its_page_cache_is_served(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

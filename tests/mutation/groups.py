@@ -17,6 +17,8 @@ _PLAIN = ("-m", "not hypothesis")
 """Hypothesis shrinks what it finds, which costs more than to find it: plain tests have to notice by themselves."""
 _SLOW = "stays_within or large_and_small or altered_large or (random_schedules and not seed0)"
 _LOG = (*_PLAIN, "-k", f"not ({_SLOW})")
+_INTEL_TESTS = ["tests/wire/test_intel_evidence.py", "tests/wire/test_recorded_evidence.py"]
+_NOT_EVERY_BYTE = ("-k", "not flipped")
 _LOG_TESTS = ["tests/pmap/test_log.py", "tests/pmap/test_freshness.py"]
 
 GROUPS: Final = {
@@ -63,4 +65,9 @@ GROUPS: Final = {
     ),
     "endorsements": Group(["wire/tee/endorsements.py"], ["tests/wire/test_endorsements.py"]),
     "nitro": Group(["wire/tee/nitro.py"], ["tests/wire/test_nitro_evidence.py"]),
+    "intel_quote": Group(["wire/tee/intel_quote.py"], ["tests/wire/test_intel_quote.py"]),
+    "dstack": Group(["wire/tee/dstack.py"], ["tests/wire/test_dstack.py", "tests/wire/test_intel_evidence.py"]),
+    "choice": Group(["wire/tee/choice.py"], ["tests/wire/test_choice.py"]),
+    "state_file": Group(["client/state_file.py"], ["tests/client/test_state_file.py"]),
+    "verify": Group(["wire/tee/verify.py"], ["tests/wire/test_verify.py", *_INTEL_TESTS], _NOT_EVERY_BYTE),
 }

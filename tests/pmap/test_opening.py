@@ -161,6 +161,15 @@ def test_a_small_record_after_a_larger_one_is_read_from_the_same_memory_and_to_i
     assert list(map(len, used)) == [900, 900, 900, 901, 901]
 
 
+def test_large_records_that_are_ahead_together_hold_no_more_than_twice_their_size() -> None:
+    lengths = []
+    for count in (1, 2, 3):  # before each long one as many as there are buffers of long ones by now
+        lengths += [LARGE] * count + [2 * AHEAD, 200]
+    records = [record(n, length) for n, length in enumerate([*lengths, LARGE, LARGE, LARGE], 1)]
+    used = [(len(opened.body().obj), opened.header.n) for opened in Opener(KEYRING).open(records)]
+    assert all(size <= 2 * len(records[n - 1]) for size, n in used if len(records[n - 1]) >= LARGE)
+
+
 def test_the_key_of_an_epoch_is_derived_once_and_its_name_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     log_key = Keyring.log_key

@@ -432,12 +432,6 @@ def test_no_platform_is_guessed(tmp_path: Path) -> None:
             open_platform(TeeChoice(kind, tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["gramine", "dstack", "simulated"])
-def test_a_key_source_beside_a_platforms_own_key_is_refused(kind: str) -> None:
-    with pytest.raises(InvalidInput, match="no use for a key source"):
-        TeeChoice(kind, key_source="vtpm")
-
-
 def test_report_data_of_another_length_is_refused(tmp_path: Path) -> None:
     gramine_tree(tmp_path)
     for length in (0, 63, 65):
@@ -476,21 +470,3 @@ def test_a_key_source_of_the_authors_own_is_named_by_its_module(monkeypatch: pyt
     for text in ("provider:my_keys:Nothing", "provider:no_such_module:Provider", "provider:my_keys:SnpTcb"):
         with pytest.raises(InvalidInput, match="key source"):
             parse_key_source(text)
-
-
-def test_options_of_one_tee_are_refused_beside_another() -> None:
-    key = Path("key")
-    for choice in (
-        lambda: TeeChoice("snp", simulated_key=key),
-        lambda: TeeChoice("tdx", simulated_signer="somebody"),
-        lambda: TeeChoice("tdx", dstack_socket=key),
-        lambda: TeeChoice(root=Path("/tmp")),
-    ):
-        with pytest.raises(InvalidInput, match="no use for"):
-            choice()
-
-
-def test_a_choice_travels_as_arguments() -> None:
-    choice = TeeChoice("tdx", Path("/x"), "vtpm")
-    assert choice.arguments() == ["--tee", "tdx", "--tee-root", "/x", "--key-source", "vtpm"]
-    assert TeeChoice().arguments() == []

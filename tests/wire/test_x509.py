@@ -128,6 +128,13 @@ def test_a_certificate_signs_others_only_as_a_ca_and_as_deep_as_it_may(
     assert [certificate.is_ca(depth) for depth in range(7)] == [depth <= below for depth in range(7)]
 
 
+def test_a_key_usage_without_content_is_not_an_absent_one() -> None:
+    ca = replace(CERTIFICATE, extensions={CONSTRAINTS: (True, CA)})
+    assert ca.is_ca(0)
+    with pytest.raises(EvidenceMalformed):
+        replace(ca, extensions=ca.extensions | {USAGE: (True, b"")}).is_ca(0)
+
+
 def name(*parts: bytes) -> bytes:
     return encode(der.SEQUENCE, *parts)
 

@@ -46,9 +46,7 @@ class DstackEvidence:
     def decode(cls, untrusted: bytes) -> DstackEvidence:
         """Raises :class:`EvidenceMalformed`."""
         try:
-            quote, events = expect(
-                unpack(untrusted, MAX_EVIDENCE_BYTES, max_items=_MAX_EVENTS, max_arrays=_MAX_EVENTS + 2), bytes, list
-            )
+            quote, events = expect(unpack(untrusted, MAX_EVIDENCE_BYTES, max_arrays=2 + _MAX_EVENTS), bytes, list)
             return cls(quote, tuple((name, payload) for name, payload in (expect(one, str, bytes) for one in events)))
         except Malformed as error:
             raise EvidenceMalformed(f"not dstack evidence: {error}") from error

@@ -97,7 +97,7 @@ class Quote:
 
         Raises :class:`EvidenceMalformed`.
         """
-        if not _HEADER.size < len(untrusted) <= MAX_EVIDENCE_BYTES:
+        if len(untrusted) > MAX_EVIDENCE_BYTES:
             raise EvidenceMalformed(f"a quote of {len(untrusted)} bytes")
         reader = _Reader(untrusted)
         version, key_type, tee, _, _, vendor, _ = _HEADER.unpack(reader.take(_HEADER.size))

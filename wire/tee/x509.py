@@ -158,9 +158,10 @@ class Certificate:
         return der.object_id(der.only(der.only(self.algorithm, der.SEQUENCE).content, der.OBJECT_ID))
 
     def is_ca(self, below: int) -> bool:
-        """Whether it may sign certificates with ``below`` further CAs between it and the leaf."""
+        """Whether it may sign certificates with ``below`` further CAs between it and the leaf. Raises
+        :class:`EvidenceMalformed`."""
         _, constraints = self.extensions.get(_BASIC_CONSTRAINTS, (False, b""))
-        _, usage = self.extensions.get(_KEY_USAGE, (False, b""))
+        usage = self.extensions.get(_KEY_USAGE)
         if not constraints:
             return False
         fields = list(der.values(der.only(constraints, der.SEQUENCE).content))
@@ -168,8 +169,8 @@ class Certificate:
             return False
         if len(fields) > 1 and der.integer(fields[1]) < below:
             return False
-        if usage:
-            bits = der.only(usage, der.BIT_STRING).content
+        if usage is not None:
+            bits = der.only(usage[1], der.BIT_STRING).content
             return len(bits) > 1 and bool(bits[1] & _KEY_CERT_SIGN)
         return True
 
