@@ -106,6 +106,8 @@ def _store(entries: KeyValueClient, source: Iterator[Entry], skipped: int) -> in
     stored = 0
 
     def how_far() -> str:
+        if not stored:
+            return "Nothing of it was stored."
         return (
             f"{stored:,} entries were stored before that. Once the cause is gone, run the import again"
             f" with --skip {skipped + stored}."

@@ -123,6 +123,12 @@ def test_bytes_survive_json_lines_and_are_refused_by_csv_without_leaving_half_a_
     assert json.loads(Path("raw.jsonl").read_text()) == {"key": "raw/1", "value_base64": "/w=="}
 
 
+def test_an_import_that_stored_nothing_says_so_and_skips_nothing(pmap: Pmap) -> None:
+    Path("headless.csv").write_text("alice,100\n")
+    said = pmap("import", "headless.csv", code=1).stderr
+    assert "the header 'key,value'" in said and "Nothing of it was stored." in said and "--skip" not in said
+
+
 def test_a_broken_import_says_what_is_stored_and_how_to_go_on(pmap: Pmap) -> None:
     lines = [json.dumps({"key": f"broken/{number:04}", "value": "x"}) for number in range(1500)]
     Path("broken.jsonl").write_text("\n".join([*lines, "nonsense"]))
