@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test attacks model engines engines-storm soak storm fuzz bench exercise demo format lock clean
+.PHONY: help setup test attacks mutants model engines engines-storm soak storm fuzz bench exercise demo format lock clean
 
 help: ## list the targets (the default)
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))

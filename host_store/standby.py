@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -23,6 +24,8 @@ _log: Final = logging.getLogger("pmap.host")
 
 PAUSE_SECONDS: Final = 5.0
 """The least time between two starts of an enclave that does not last while it waits."""
+PREPARE_SECONDS: Final = 60.0
+"""How long an enclave may take to get ready; nobody looks after the store meanwhile."""
 
 
 def stand_by(
@@ -79,12 +82,18 @@ class WaitingEnclave:
         self._keyring = keyring
         self._started_at = time.monotonic()
         channel = self._open_channel(self._ended)
+        limit = threading.Timer(PREPARE_SECONDS, channel.kill)
+        limit.start()
         try:
             channel.prepare(keyring)
-        except BaseException:
+        except BaseException as error:
             channel.kill()
             channel.close()
+            if isinstance(error, HostUnavailable) and time.monotonic() - self._started_at >= PREPARE_SECONDS:
+                raise HostUnavailable(f"the enclave was not ready within {PREPARE_SECONDS:g} s") from error
             raise
+        finally:
+            limit.cancel()
         self._channel, self.started = channel, True
 
     def look_after(self) -> None:

@@ -82,3 +82,10 @@ class FailsToBegin(Enclave):
 
 class NoEnclave:
     """Not a subclass."""
+
+
+class NeverReady(Ledger):
+    """Hangs while it is made."""
+
+    def __init__(self) -> None:
+        threading.Event().wait()

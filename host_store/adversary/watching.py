@@ -2,12 +2,20 @@
 
 The watched class is a subclass that writes a line to a file before it lets the author's handler run. Nothing of
 the enclave's behaviour changes, but its measurement does.
+
+What a handler raises is logged with its traceback: its sender learns the class alone, which is little to mend it by.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+
+from wire.errors import PmapError
+
+_log: Final = logging.getLogger("pmap.adversary")
 
 _SHOWN_BYTES: Final = 256
 _MODULE: Final = """\
@@ -28,13 +36,22 @@ def watch(enclave: type, file: str | Path) -> type:
         with open(file, "ab", buffering=0) as log:
             log.write(body[:_SHOWN_BYTES].hex().encode() + b"\n")
 
+    def run(handler: Callable[[Any, Any], Any], self: Any, given: Any) -> Any:
+        try:
+            return handler(self, given)
+        except PmapError:
+            raise  # its sender gets the text
+        except Exception:
+            _log.warning("a handler of %s raised", base.__qualname__, exc_info=True)
+            raise
+
     def receive_mail(self: Any, mail: Any) -> Any:
         note(mail.body)
-        return base.receive_mail(self, mail)
+        return run(base.receive_mail, self, mail)
 
     def receive_from_host(self: Any, data: bytes) -> Any:
         note(data)
-        return base.receive_from_host(self, data)
+        return run(base.receive_from_host, self, data)
 
     members = {
         "receive_mail": receive_mail,

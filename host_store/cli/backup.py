@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from host_store.stores.engine import Engine, Patience
 
 _STORE = click.option("--store", required=True, metavar="URL", help="The store, as 'pmap serve' names it.")
-_FILE = click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+_NEW_FILE = click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+_FILE = click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 @click.command()
 @_STORE
-@_FILE
+@_NEW_FILE
 def backup(store: str, file: Path) -> None:
     """Save a store on a shared engine to a new file. No host may be serving it.
 

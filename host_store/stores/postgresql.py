@@ -243,7 +243,7 @@ class _Connection:
     def _libpq_says(self) -> str:
         first, *others = self._libpq.get_error_message().strip().splitlines() or ["no reason was given"]
         # One attempt with TLS and one without, as sslmode=prefer makes them, say the same twice.
-        return _one_line(" ".join([first, *(line for line in others if not line.endswith(first))]))
+        return _one_line(". ".join([first, *(line.strip() for line in others if not line.endswith(first))]))
 
     def _wait(self, events: int, end: float) -> int:
         left = end - time.monotonic()

@@ -14,6 +14,7 @@ engine's own tools look for them, not into a URL that everybody on the machine c
 from __future__ import annotations
 
 import importlib
+import logging
 import math
 import os
 import re
@@ -37,6 +38,8 @@ MAX_SECONDS: Final = 3600.0
 MIN_SECONDS: Final = 0.1
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):(.*)", re.DOTALL)
+_LOOPBACK: Final = ("localhost", "127.", "[::1]")
+_log: Final = logging.getLogger("pmap.host")
 _FLAGS: Final = {"true": True, "false": False}
 _ETCD_PORT: Final = 2379
 _DEFAULT_STORE: Final = "pmap"
@@ -207,6 +210,8 @@ def _etcd(parts: Any, query: dict[str, str], options: Options) -> Engine:
     )
     prefix = parts.path.strip("/") or _DEFAULT_STORE
     addresses = [member if _has_port(member) else f"{member}:{_ETCD_PORT}" for member in members.split(",")]
+    if credentials.user and not credentials.tls and not all(map(_on_this_machine, addresses)):
+        _log.warning("etcd's user and password go over the network in the clear: use TLS (ca=FILE or tls=true)")
     engine: Engine = module.EtcdEngine(addresses, unquote(prefix) + "/", credentials)
     return engine
 
@@ -259,6 +264,10 @@ def _file(path: str | None) -> bytes | None:
         raise InvalidInput(
             f"cannot read {path}, which the store's URL or environment names: {error.strerror}"
         ) from error
+
+
+def _on_this_machine(address: str) -> bool:
+    return address.startswith(_LOOPBACK)
 
 
 def _has_port(member: str) -> bool:

@@ -107,6 +107,25 @@ def test_an_engine_that_is_down_is_named_and_the_password_is_not(kind: str, tmp_
     assert "hidden" not in line
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("etcd://user:secret@etcd.internal:2379/p", True),
+        ("etcd://user:secret@127.0.0.1:2379,etcd.internal:2379/p", True),
+        ("etcd://user:secret@etcd.internal:2379/p?tls=true", False),
+        ("etcd://user:secret@127.0.0.1:2379/p", False),
+        ("etcd://etcd.internal:2379/p", False),
+    ],
+)
+def test_a_password_for_etcd_in_the_clear_is_warned_of(
+    url: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    reached, _options = connect(StoreUrl.parse(url))
+    reached.close()
+    assert ("in the clear" in caplog.text) == warned
+    assert "secret" not in caplog.text
+
+
 def test_an_s3_store_without_any_credentials_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

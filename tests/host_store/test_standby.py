@@ -160,6 +160,17 @@ def test_an_enclave_in_the_hosts_own_process_waits_as_well(
     store.close()
 
 
+@pytest.mark.usefixtures("serving")
+def test_an_enclave_that_never_gets_ready_ends_the_waiting(
+    key: Path, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_by, "PREPARE_SECONDS", 0.5)
+    waiting = Waiting(key, pool, "host_enclaves:NeverReady")
+    with pytest.raises(HostUnavailable, match=r"not ready within 0\.5 s"):
+        waiting.ended.result(SECONDS)
+    assert not waiting.waits.is_set()
+
+
 def test_an_enclave_that_is_killed_while_it_waits_is_started_again(
     serving: EnclaveHost, key: Path, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
