@@ -70,4 +70,5 @@ GROUPS: Final = {
     "choice": Group(["wire/tee/choice.py"], ["tests/wire/test_choice.py"]),
     "state_file": Group(["client/state_file.py"], ["tests/client/test_state_file.py"]),
     "verify": Group(["wire/tee/verify.py"], ["tests/wire/test_verify.py", *_INTEL_TESTS], _NOT_EVERY_BYTE),
+    "intel": Group(["wire/tee/intel.py"], ["tests/wire/test_collateral.py", *_INTEL_TESTS], _NOT_EVERY_BYTE),
 }

@@ -83,9 +83,9 @@ class Collateral:
             if _HEX.fullmatch(fields[name]) is None:
                 raise EvidenceMalformed(f"the collateral's {name} is not in lower-case hexadecimal digits")
         periods = [_statement_period(name, fields[name]) for name in _STATEMENTS]
-        lists = [_RevocationList.parse(name, bytes.fromhex(fields[name])) for name in _LISTS]
-        periods += [(name, found.start, found.end) for name, found in zip(_LISTS, lists, strict=True)]
-        revoked = frozenset((found.issuer, serial) for found in lists for serial in found.serials)
+        lists = {name: _RevocationList.parse(name, bytes.fromhex(fields[name])) for name in _LISTS}
+        periods += [(name, found.start, found.end) for name, found in lists.items()]
+        revoked = frozenset((found.issuer, serial) for found in lists.values() for serial in found.serials)
         chains = [_chain(fields[name], name) for name in _CHAINS]
         pck_chain = _chain(fields[_PCK_CHAIN], _PCK_CHAIN) if _PCK_CHAIN in fields else ()
         return cls(untrusted, tuple(chains), pck_chain, tuple(periods), revoked)
@@ -154,8 +154,7 @@ def _claims(quote: Quote, collateral: Collateral, at: int, root: Certificate) ->
         import dcap_qvl
     except ImportError as error:
         raise TeeUnavailable("SGX and TDX evidence needs the package dcap-qvl: install pmap[attestation]") from error
-    # Intel's own root is the one that the library has built in.
-    verifier = dcap_qvl.QuoteVerifier(None if root.fingerprint == INTEL_SGX_ROOT else root.der)
+    verifier = dcap_qvl.QuoteVerifier(root.der)
     try:
         verified = verifier.verify_with_policy(
             quote.data,
@@ -217,7 +216,10 @@ class _RevocationList:
         if [field.tag for field in fields[:3]] != [der.INTEGER, der.SEQUENCE, der.SEQUENCE] or len(fields) < 5:
             raise EvidenceMalformed(f"the collateral's {name} is no revocation list of version 2")
         entries = der.values(fields[5].content) if len(fields) > 5 and fields[5].tag == der.SEQUENCE else ()
-        serials = frozenset(next(der.values(entry.content), entry).content for entry in entries)
+        revoked = [list(der.values(entry.content)) for entry in entries]
+        if any(not parts or parts[0].tag != der.INTEGER for parts in revoked):
+            raise EvidenceMalformed(f"the collateral's {name} revokes what is no serial number")
+        serials = frozenset(serial.content for serial, *_ in revoked)
         return cls(fields[2].raw, der.time(fields[3]), der.time(fields[4]), serials)
 
 
