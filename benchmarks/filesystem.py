@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from benchmarks.measure import cpu, interleave, quotients, rate
 from host_store import EmbeddedStore, open_store
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from pmap.filesystem.settings import SMALLEST_RECORD_BYTES
 from pmap.filesystem.sqlite import connect
 

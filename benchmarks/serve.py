@@ -21,7 +21,7 @@ from benchmarks.workload import names, values
 from host_store.enclave_process import EnclaveProcess
 from host_store.host import EnclaveHost
 from host_store.intake import Intake
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.server import WebServer
 from host_store.supervisor import Supervisor
 from wire.kv import Put, encode_operations

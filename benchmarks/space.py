@@ -15,8 +15,8 @@ from benchmarks.measure import Figure, figure, quartiles
 from benchmarks.scale import CLIENTS, Scale
 from benchmarks.stores import Written, overwrite_cycle, scratch
 from benchmarks.workload import ENTRY_BYTES, KEY_CHARACTERS, values
-from host_store.lmdb_store import LmdbStore
-from host_store.lmdb_tables import LEAVES, NODES, RECORDS
+from host_store.lmdb.lmdb_store import LmdbStore
+from host_store.lmdb.tables import LEAVES, NODES, RECORDS
 from wire.boundary import Delivery, Incoming, IncomingKind
 
 _MAILS: Final = 64  # mails of each client

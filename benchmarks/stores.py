@@ -18,7 +18,7 @@ from typing import Final
 from benchmarks.enclaves import BigKeyValueEnclave
 from benchmarks.workload import ENTRY_BYTES, names, values
 from host_store import EmbeddedMap, open_map
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
 from pmap.entries import MAP
 from pmap.launch import Launcher

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from host_store.handed_over import mark_handed_over
 from host_store.host import EnclaveHost
-from host_store.store_folder import DATA_FILE
+from host_store.lmdb.store_folder import DATA_FILE
 from host_store.stores.url import StoreUrl, open_store
 from wire.codec import expect, pack, unpack
 from wire.errors import HostUnavailable, InvalidInput, PmapError

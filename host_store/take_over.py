@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from host_store.enclave_process import EnclaveProcess
 from host_store.hand_over import MAX_MESSAGE_BYTES
 from host_store.handed_over import check_not_handed_over
-from host_store.store_folder import DATA_FILE, StoreFolder
+from host_store.lmdb.store_folder import DATA_FILE, StoreFolder
 from host_store.stores.url import StoreUrl, open_store
 from host_store.supervisor import window
 from wire.attestation import Attestation

@@ -33,7 +33,7 @@ EXCEPTIONS = {
 
 ONLY_IMPORTER = {
     "msgpack": "wire.codec",
-    "lmdb": "host_store.lmdb_environment",
+    "lmdb": "host_store.lmdb.environment",
     "cbor2": "wire.cbor",
     "dcap_qvl": "wire.tee.intel",
     "dstack_sdk": "pmap.tee.dstack",

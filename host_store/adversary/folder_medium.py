@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from host_store.adversary.snapshot import Snapshot
-from host_store.journal import JOURNAL_FILE
-from host_store.lmdb_environment import LmdbEnvironment
-from host_store.lmdb_store import LmdbStore
-from host_store.lmdb_tables import KEYRING_KEY, LAYOUT, META, OUTBOX, PLACES, RECORDS, TABLES, record_key
-from host_store.store_folder import DATA_FILE
+from host_store.lmdb.environment import LmdbEnvironment
+from host_store.lmdb.journal import JOURNAL_FILE
+from host_store.lmdb.lmdb_store import LmdbStore
+from host_store.lmdb.store_folder import DATA_FILE
+from host_store.lmdb.tables import KEYRING_KEY, LAYOUT, META, OUTBOX, PLACES, RECORDS, TABLES, record_key
 from wire.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from host_store.lmdb_environment import Table, Transaction
+    from host_store.lmdb.environment import Table, Transaction
 
 Rows = list[tuple[bytes, bytes]]
 

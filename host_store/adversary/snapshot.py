@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from host_store.journal import JOURNAL_FILE
-from host_store.store_folder import DATA_FILE
+from host_store.lmdb.journal import JOURNAL_FILE
+from host_store.lmdb.store_folder import DATA_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,6 @@ def main() -> None:
       pmap get greeting
 
     \b
-    Exit codes: 0 done; 1 failed; 2 wrong usage;
+    Exit codes: 0 done; 1 failed, or a value makes no sense; 2 no such command or option;
                 3 the host was caught: a rollback or fork, with the proof on standard error.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.store import Store
 from pmap.entries import META, Entries
 from pmap.keyring import Keyring, check_sealing_key

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.stores.engine import DEFAULT_TIMEOUT_SECONDS, Engine, Patience
 from host_store.stores.tenure import DEFAULT_LEASE_SECONDS, OnWait, Tenure, wait_for_vacancy
 from wire.errors import InvalidInput
@@ -105,7 +105,7 @@ def open_store(
     Raises:
         InvalidInput: no such kind, options that make no sense, an extra that is not installed.
         StoreLocked: another host serves it.
-        StoreError: as :meth:`host_store.lmdb_store.LmdbStore.open` and :meth:`LogStore.open`.
+        StoreError: as :meth:`host_store.lmdb.lmdb_store.LmdbStore.open` and :meth:`LogStore.open`.
     """
     if not isinstance(url, StoreUrl):
         url = StoreUrl.parse(url)

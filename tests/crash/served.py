@@ -23,10 +23,10 @@ from typing import Any
 
 from attacked_enclaves import Ledger
 
-import host_store.journal as journal
-import host_store.lmdb_commits as lmdb_commits
-import host_store.lmdb_history as lmdb_history
-import host_store.lmdb_store as lmdb_store
+import host_store.lmdb.commits as lmdb_commits
+import host_store.lmdb.history as lmdb_history
+import host_store.lmdb.journal as journal
+import host_store.lmdb.lmdb_store as lmdb_store
 import host_store.writer as writer
 from host_store.host import EnclaveHost
 from host_store.server import WebServer

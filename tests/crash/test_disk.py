@@ -18,8 +18,8 @@ from killed_hosts import Account, Calls, Zygote, check_accounts, mounted_tmpfs, 
 from client import EnclaveClient, HostUnavailable, InProcessTransport, OutcomeUnknown, StoreUnavailable
 from host_store.adversary import MaliciousHost, Snapshot
 from host_store.host import EnclaveHost
-from host_store.lmdb_store import LmdbStore
-from host_store.store_folder import DATA_FILE
+from host_store.lmdb.lmdb_store import LmdbStore
+from host_store.lmdb.store_folder import DATA_FILE
 from wire.limits import KIB, MIB
 
 PAGE = 4 * KIB
@@ -91,7 +91,7 @@ def test_a_full_disk_refuses_mails_and_the_host_goes_on_once_there_is_room(tmp_p
 
 OPEN = """
 import sys
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from wire.errors import StoreUnavailable
 try:
     LmdbStore.open(sys.argv[1])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fuzz.target import Target
 from tee_vectors import SAMPLES, Sample
 
-from host_store import journal_frame
+from host_store.lmdb import journal_frame
 from pmap.handover import Predecessor, Successor
 from pmap.keyring import Keyring
 from pmap.tee.simulated import SimulatedTee

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from host_store import EmbeddedMap, open_map
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from wire.errors import (
     CorruptedStore,
     EvidenceInvalid,

@@ -20,7 +20,7 @@ from host_store.gathering import Gathering
 from host_store.host import EnclaveHost
 from host_store.in_process.channel import InProcessChannel
 from host_store.intake import Intake, Item
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.outbox_memory import MemoryOutbox
 from host_store.store import OutboxItem
 from host_store.store_thread import StoreThread

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import host_store.journal as journal_module
-from host_store import journal_frame
+import host_store.lmdb.journal as journal_module
 from host_store.arguments import Commit
-from host_store.journal import JOURNAL_BYTES, JOURNAL_FILE, MAX_FRAME_BYTES, PAGE_BYTES, Journal
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb import journal_frame
+from host_store.lmdb.journal import JOURNAL_BYTES, JOURNAL_FILE, MAX_FRAME_BYTES, PAGE_BYTES, Journal
+from host_store.lmdb.lmdb_store import LmdbStore
+from host_store.lmdb.store_folder import DATA_FILE
 from host_store.store import Head, OutboxItem
-from host_store.store_folder import DATA_FILE
 from wire.errors import CorruptedStore, StoreError, StoreFenced, StoreUnavailable
 
 ALICE = b"alice".ljust(16, b"\0")

@@ -14,7 +14,7 @@ from host_enclaves import Ledger
 from host_store.host import EnclaveHost
 from host_store.in_process.channel import InProcessChannel
 from host_store.intake import Intake
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.store import OutboxItem
 from host_store.supervisor import EVIDENCE_SECONDS, Supervisor
 from pmap.enclave import EnclaveSettings

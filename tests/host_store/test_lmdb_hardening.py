@@ -21,12 +21,12 @@ from typing import Any
 import lmdb
 import pytest
 
-from host_store.journal import JOURNAL_BYTES, MAX_FRAME_BYTES
-from host_store.lmdb_environment import LmdbEnvironment, create_environment
-from host_store.lmdb_history import LEAVES_PER_ROW, History, append_leaves, row_key
-from host_store.lmdb_meta import measure_data_file
-from host_store.lmdb_store import LmdbStore
-from host_store.lmdb_tables import LAYOUT, LEAVES, META, NODES, TABLES, record_key
+from host_store.lmdb.environment import LmdbEnvironment, create_environment
+from host_store.lmdb.history import LEAVES_PER_ROW, History, append_leaves, row_key
+from host_store.lmdb.journal import JOURNAL_BYTES, MAX_FRAME_BYTES
+from host_store.lmdb.lmdb_store import LmdbStore
+from host_store.lmdb.meta import measure_data_file
+from host_store.lmdb.tables import LAYOUT, LEAVES, META, NODES, TABLES, record_key
 from host_store.store import Head, OutboxItem
 from wire.errors import (
     CorruptedStore,

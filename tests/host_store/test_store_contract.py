@@ -30,8 +30,8 @@ from memory_engine import MemoryEngine
 from shared_engines import engine
 
 from benchmarks.engine_servers import KINDS
-from host_store.journal import PAGE_BYTES
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.journal import PAGE_BYTES
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.store import Head, OutboxItem, Store
 from host_store.stores import url
 from host_store.stores.log_store import LogStore

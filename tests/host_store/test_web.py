@@ -22,7 +22,7 @@ from host_enclaves import Ledger
 from raw_client import RawClient
 
 from host_store.host import EnclaveHost
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from host_store.server import WebServer
 from wire.attestation import Attestation
 from wire.codec import unpack

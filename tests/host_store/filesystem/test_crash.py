@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from host_store import open_store
-from host_store.lmdb_store import LmdbStore
+from host_store.lmdb.lmdb_store import LmdbStore
 from pmap.filesystem.sqlite import connect
 
 KEY = bytes(32)

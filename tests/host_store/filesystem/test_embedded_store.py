@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from host_store import open_map, open_store
-from host_store.store_folder import DATA_FILE
+from host_store.lmdb.store_folder import DATA_FILE
 from wire.errors import (
     CorruptedStore,
     ForkDetected,

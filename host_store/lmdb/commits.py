@@ -23,11 +23,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from host_store.arguments import Commit
-from host_store.journal import JOURNAL_FILE, MAX_FRAME_BYTES, Journal, read_journal
-from host_store.journal_frame import frame_length
-from host_store.lmdb_environment import LmdbEnvironment
-from host_store.lmdb_history import History, append_leaves, read_leaves
-from host_store.lmdb_tables import (
+from host_store.lmdb.environment import LmdbEnvironment
+from host_store.lmdb.history import History, append_leaves, read_leaves
+from host_store.lmdb.journal import JOURNAL_FILE, MAX_FRAME_BYTES, Journal, read_journal
+from host_store.lmdb.journal_frame import frame_length
+from host_store.lmdb.store_folder import StoreFolder
+from host_store.lmdb.tables import (
     JOURNAL_KEY,
     LEAVES,
     META,
@@ -38,11 +39,10 @@ from host_store.lmdb_tables import (
     replace_records,
 )
 from host_store.pending import NO_LEAF, Pending
-from host_store.store_folder import StoreFolder
 from wire.errors import StoreError, StoreFenced, StoreUnavailable
 
 if TYPE_CHECKING:
-    from host_store.lmdb_environment import Table, Transaction
+    from host_store.lmdb.environment import Table, Transaction
 
 _RETRY_COMMITS: Final = 256
 """Commits until a journal is tried again that could not be begun."""

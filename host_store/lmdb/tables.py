@@ -14,8 +14,8 @@ outbox   address (16) ‖ n (8) ‖ i (4)   message               anywhere
 places   n (8) ‖ i (4)                  address (16)          at the end; deleted anywhere
 ======== ============================== ===================== ==========================================
 
-Commits arrive in groups (:mod:`host_store.lmdb_commits`), so it matters little how many pages one transaction writes,
-and much how full they are. Leaves and nodes are in :mod:`host_store.lmdb_history`.
+Commits arrive in groups (:mod:`host_store.lmdb.commits`), so it matters little how many pages one transaction writes,
+and much how full they are. Leaves and nodes are in :mod:`host_store.lmdb.history`.
 
 Transactions here have ``buffers=True``: values are views into the map and are copied before they leave.
 """
@@ -26,14 +26,14 @@ from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from host_store.lmdb_history import LEAVES_PER_ROW, row_key
+from host_store.lmdb.history import LEAVES_PER_ROW, row_key
 from host_store.pending import Pending
 from host_store.store import ADDRESS_BYTES, LEAF_BYTES, Head, OutboxItem
 from wire.errors import CorruptedStore
 from wire.limits import OUTBOX_READ_BYTES
 
 if TYPE_CHECKING:
-    from host_store.lmdb_environment import Table, Transaction
+    from host_store.lmdb.environment import Table, Transaction
 
 TABLES: Final = ("meta", "records", "leaves", "nodes", "outbox", "places")
 META, RECORDS, LEAVES, NODES, OUTBOX, PLACES = range(len(TABLES))

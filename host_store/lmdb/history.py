@@ -16,7 +16,7 @@ from wire.limits import LMDB_PAGE_BYTES, LMDB_PAGE_HEADER_BYTES
 from wire.merkle import node_hash
 
 if TYPE_CHECKING:
-    from host_store.lmdb_environment import Table, Transaction
+    from host_store.lmdb.environment import Table, Transaction
 
 LEAVES_PER_ROW: Final = (LMDB_PAGE_BYTES - LMDB_PAGE_HEADER_BYTES) // LEAF_BYTES
 """127."""

@@ -5,8 +5,8 @@ blocks on the disk already, so that one flush carries it and no metadata of the 
 to LMDB, and then the file is used again from its start.
 
 The file begins with a page of its own: ``magic (14) ‖ id (16)``. Each use of the file has a new random id; while it
-counts, LMDB holds the same id. Each frame (:mod:`host_store.journal_frame`) begins on a page and is padded to whole
-pages: no write ever touches a page that holds an acknowledged commit, so none can be torn by a later one.
+counts, LMDB holds the same id. Each frame (:mod:`~host_store.lmdb.journal_frame`) begins on a page and is padded to
+whole pages: no write ever touches a page that holds an acknowledged commit, so none can be torn by a later one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from host_store import journal_frame
 from host_store.arguments import Commit
-from host_store.journal_frame import ID_BYTES, Frame
-from host_store.store_folder import sync
+from host_store.lmdb import journal_frame
+from host_store.lmdb.journal_frame import ID_BYTES, Frame
+from host_store.lmdb.store_folder import sync
 from wire.errors import CorruptedStore, StoreUnavailable
 from wire.limits import KIB, MIB
 

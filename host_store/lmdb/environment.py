@@ -3,7 +3,7 @@
 What it adds to LMDB, each for a measured reason:
 
 - Everything that LMDB raises leaves as a :class:`wire.errors.StoreError` with a sentence.
-- The data file's length is checked before it is mapped (:mod:`host_store.lmdb_meta`), and the file is synced before
+- The data file's length is checked before it is mapped (:mod:`host_store.lmdb.meta`), and the file is synced before
   it is believed: a predecessor that was killed may have left its last page in the page cache only.
 - The disk must have room for LMDB's lock file, which LMDB would map and touch in any case: the kernel would end the
   process (SIGBUS).
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import lmdb
 
-from host_store.lmdb_meta import measure_data_file
-from host_store.store_folder import DATA_FILE, sync
+from host_store.lmdb.meta import measure_data_file
+from host_store.lmdb.store_folder import DATA_FILE, sync
 from wire.errors import CorruptedStore, StoreError, StoreUnavailable, UnsupportedVersion
 from wire.limits import KIB
 

@@ -1,6 +1,6 @@
 """The default store: one folder on the host's disk, kept by LMDB behind a journal.
 
-An append is durable with one write to the journal; groups of them move on to LMDB (:mod:`host_store.lmdb_commits`).
+An append is durable with one write to the journal; groups of them move on to LMDB (:mod:`host_store.lmdb.commits`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from host_store.arguments import Commit, check_address, check_keyring, check_place, check_range, check_subtree
-from host_store.journal import JOURNAL_BYTES, JOURNAL_FILE
-from host_store.lmdb_commits import LmdbCommits, holds_group, write_group
-from host_store.lmdb_environment import INITIAL_MAP_BYTES, LmdbEnvironment, create_environment
-from host_store.lmdb_history import History
-from host_store.lmdb_tables import (
+from host_store.lmdb.commits import LmdbCommits, holds_group, write_group
+from host_store.lmdb.environment import INITIAL_MAP_BYTES, LmdbEnvironment, create_environment
+from host_store.lmdb.history import History
+from host_store.lmdb.journal import JOURNAL_BYTES, JOURNAL_FILE
+from host_store.lmdb.store_folder import StoreFolder
+from host_store.lmdb.tables import (
     KEYRING_KEY,
     LAYOUT,
     LEAVES,
@@ -32,12 +33,11 @@ from host_store.lmdb_tables import (
 )
 from host_store.pending import NO_LEAF, Pending
 from host_store.store import Head, OutboxItem, StoreStats
-from host_store.store_folder import StoreFolder
 from wire.errors import CorruptedStore, StoreExists, StoreMissing, StoreUnavailable
 from wire.limits import RECORDS_PER_READ_BYTES
 
 if TYPE_CHECKING:
-    from host_store.lmdb_environment import Table, Transaction
+    from host_store.lmdb.environment import Table, Transaction
 
 
 class LmdbStore:
