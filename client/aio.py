@@ -50,6 +50,7 @@ class AsyncEnclaveClient(Knowledge):
         constraint: str | Constraint,
         state: str | PathLike[str] | None = None,
         state_key: bytes | None = None,
+        sync_receipts: bool = True,
         invite: str | None = None,
         endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
         on_restart: Callable[[], object] | None = None,
@@ -59,7 +60,9 @@ class AsyncEnclaveClient(Knowledge):
     ) -> Self:
         """See :meth:`client.sync.EnclaveClient.connect`."""
         transport = AsyncHttpTransport(host, timeout) if isinstance(host, str) else host
-        session, file = open_session(constraint, state, state_key, invite, retry_delays, padding, endorsements)
+        session, file = open_session(
+            constraint, state, state_key, invite, retry_delays, padding, endorsements, sync_receipts=sync_receipts
+        )
         client = cls(session, transport, file, on_restart)
         try:
             await client._driver.operate(session.start())

@@ -41,7 +41,8 @@ class FetchConsistency:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Write the state. ``durable``: it must survive a power cut before anything else happens."""
+    """Write the state. ``durable``: nothing else may happen before it is there to stay. Otherwise a failure is no
+    error: the next durable write will tell, and nothing is lost until then."""
 
     durable: bool
 

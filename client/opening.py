@@ -24,6 +24,8 @@ def open_session(
     delays: Sequence[float],
     padding: Padding,
     endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
+    *,
+    sync_receipts: bool = True,
 ) -> tuple[Session, StateFile | None]:
     """The session, and the file that its state is to be saved in (None: nowhere).
 
@@ -34,7 +36,7 @@ def open_session(
     parsed_invite = None if invite is None else Invite.parse(invite)
     file = None
     if state is not None:
-        file = StateFile.open(state, state_key)
+        file = StateFile.open(state, state_key, sync_receipts=sync_receipts)
     elif state_key is not None:
         raise InvalidInput("state_key is the key of a state file: name the file with state")
     try:

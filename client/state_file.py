@@ -11,10 +11,13 @@
     received = magic(3) ‖ version(1) ‖ key check(8) ‖ sealed once (aad = these 12 bytes ‖ the state's last 16)
 
 **Why two files.** What a mail depends on must be durable before it leaves, or a power cut makes the client forget
-that it sent it, and it would send another one under the same number. What a receive changes may be lost: then the
-mail is still pending, and sending the same bytes again, or a RECOVER, brings the same answer. So there is no
-fsync after a receive; but renaming an unsynced file over the only good one can leave *nothing* behind after a power
-cut, and therefore it goes to a second name. If that file is torn, or left over, it does not open, and is ignored.
+that it sent it, and it would send another one under the same number. What a receive changes may be lost without harm
+as long as the host is honest: the mail is still pending, and sending the same bytes again, or a RECOVER, brings the
+same answer. So a receive that cannot be saved is no error, and goes to a second name, beside the file that everything
+depends on. If that second file is torn, or left over, it does not open, and is ignored. But a host that rolls back just
+when the client loses its newest evidence is not found out by it; so the second file is synced as well, unless its user
+chooses otherwise. Unsynced it could not take the first one's place: renaming it over the only good one can leave
+*nothing* behind after a power cut.
 """
 
 from __future__ import annotations
@@ -62,8 +65,9 @@ _RECEIVED_LABEL: Final = b"client state after a receive"
 class StateFile:
     """An open state file, locked until :meth:`close`. :meth:`open` makes one. Not safe for use by several threads."""
 
-    def __init__(self, path: Path, key: bytes, lock_fd: int, randomness: Randomness) -> None:
+    def __init__(self, path: Path, key: bytes, lock_fd: int, randomness: Randomness, *, sync_receipts: bool) -> None:
         self.path = path
+        self._sync_receipts = sync_receipts
         self._key = key
         self._prefix = _MAGIC + _VERSION + _key_check(key)
         self._lock_fd: int | None = lock_fd
@@ -74,9 +78,15 @@ class StateFile:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], key: bytes | None = None, randomness: Randomness = system_randomness
+        cls,
+        path: str | os.PathLike[str],
+        key: bytes | None = None,
+        randomness: Randomness = system_randomness,
+        *,
+        sync_receipts: bool = True,
     ) -> StateFile:
-        """Lock the file; it need not exist yet. Without ``key`` (32 bytes) one is kept beside it.
+        """Lock the file; it need not exist yet. Without ``key`` (32 bytes) one is kept beside it. ``sync_receipts``:
+        what is not written durably is synced as well.
 
         Raises:
             StoreLocked: another process, or this one, has it open.
@@ -98,7 +108,8 @@ class StateFile:
         with _worded("use", file):
             lock_fd = _lock(file)
             try:
-                return cls(file, key or _key_beside(file, randomness), lock_fd, randomness)
+                key = key or _key_beside(file, randomness)
+                return cls(file, key, lock_fd, randomness, sync_receipts=sync_receipts)
             except BaseException:
                 os.close(lock_fd)
                 raise
@@ -128,7 +139,8 @@ class StateFile:
         return state
 
     def write(self, state: bytes, *, durable: bool) -> None:
-        """Replace the state atomically. ``durable``: it survives a power cut once this returns.
+        """Replace the state atomically. ``durable``: everything depends on that it survives a power cut once this
+        returns; otherwise it does so too, unless the file was opened without ``sync_receipts``.
 
         Raises:
             LimitExceeded: over ``MAX_STATE_BYTES``; the last one is still there.
@@ -149,7 +161,7 @@ class StateFile:
             aad = self._prefix + self._tag
             data = self._prefix + seal_once(self._key, _RECEIVED_LABEL, state, aad, self._randomness)
             with _worded("write", self._received):
-                _replace(self._received, data, durable=False)
+                _replace(self._received, data, durable=self._sync_receipts)
 
     def close(self) -> None:
         """Let others use the file. Again is fine."""

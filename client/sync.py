@@ -47,6 +47,7 @@ class EnclaveClient(Knowledge):
         constraint: str | Constraint,
         state: str | PathLike[str] | None = None,
         state_key: bytes | None = None,
+        sync_receipts: bool = True,
         invite: str | None = None,
         endorsements: EndorsementsFrom = NO_ENDORSEMENTS,
         on_restart: Callable[[], object] | None = None,
@@ -62,6 +63,9 @@ class EnclaveClient(Knowledge):
             state: the file of this client's keys and evidence; made if it is missing. None: in memory only, so that
                 nothing holds the host to what it has said to an earlier client.
             state_key: 32 bytes to encrypt it with; without, a key is kept beside it.
+            sync_receipts: sync the file after each reply, too, and not only before each mail. Without it a mail takes
+                half of the syncs; but if this machine loses power, the evidence of the last replies may be lost, and
+                if the host rolls back just those, this client does not notice.
             invite: somebody else's :meth:`invite`, to start from their evidence.
             endorsements: what the TEE's vendor says of the platform, where the evidence does not carry it: the folder
                 that it is in, which is read again at each attestation, or the thing itself.
@@ -77,7 +81,9 @@ class EnclaveClient(Knowledge):
             HostUnavailable, InvalidInput.
         """
         transport = HttpTransport(host, timeout) if isinstance(host, str) else host
-        session, file = open_session(constraint, state, state_key, invite, retry_delays, padding, endorsements)
+        session, file = open_session(
+            constraint, state, state_key, invite, retry_delays, padding, endorsements, sync_receipts=sync_receipts
+        )
         client = cls(session, transport, file, on_restart)
         try:
             client._driver.operate(session.start())

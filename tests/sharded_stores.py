@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,13 +51,25 @@ class Stores:
         self.enclave = enclave
         self.hosts: list[AdversarialHost] = []
         self.stores: list[ShardStore] = []
-        for _ in range(count):
-            self.add_host()
-        self.first = ShardMap.found(OWNER.public, b"\x01" * 16, self.stores, PARTITIONS)
+        self.first = self._even(count)
         self.text = shard_map_text(sign_shard_map(OWNER, self.first))
         if found:
             with self.cluster("mover") as cluster:
                 Mover(cluster, OWNER).settle()
+
+    def _even(self, count: int) -> ShardMap:
+        """The first map over hosts each of which has its share, by and large: tests move parts of it."""
+        while True:
+            for _ in range(count):
+                self.add_host()
+            first = ShardMap.found(OWNER.public, b"\x01" * 16, self.stores, PARTITIONS)
+            if min(map(len, first.owned)) >= PARTITIONS // count // 2:
+                return first
+            for host in self.hosts:
+                host.close()
+            self.hosts.clear()
+            self.stores.clear()
+            shutil.rmtree(self.folder)
 
     def add_host(self) -> ShardStore:
         number = len(self.hosts)

@@ -204,6 +204,10 @@ def test_writers_lose_nothing_while_partitions_go_forth_and_back(stores: Stores)
         thread.start()
     try:
         for target in (1, 0, 1):
+            before = len(written)
+            while len(written) < before + 5:
+                assert all(thread.is_alive() for thread in threads)
+                over.wait(0.001)
             with stores.cluster("mover") as cluster:
                 mover = Mover(cluster, OWNER)
                 mover.begin_move(stores.first.owned[0][:4], target)
@@ -212,7 +216,6 @@ def test_writers_lose_nothing_while_partitions_go_forth_and_back(stores: Stores)
         over.set()
         for thread in threads:
             thread.join()
-    assert len(written) > 10
     check_whole(stores, written, "after")
 
 

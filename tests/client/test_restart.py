@@ -15,7 +15,9 @@ from client import (
     HostUnavailable,
     OutcomeUnknown,
     ReplyWithheld,
+    RollbackDetected,
     SessionUnknown,
+    state_file,
 )
 from client.effects import Deliver, Save
 from client.state_file import StateFile
@@ -203,6 +205,62 @@ def test_a_saved_client_goes_on_where_it_was(host: AdversarialHost, tmp_path: Pa
         assert client.send(b"third life").payload == b"done third life"
     hellos = [envelope for envelope in host.sent if envelope_kind(envelope) is EnvelopeKind.HELLO]
     assert len(hellos) == 2, "the session goes on in the same epoch, without another hello"
+
+
+def lose_power(client: EnclaveClient, folder: Path, synced: dict[Path, bytes]) -> None:
+    """End a client, and leave of its files what was synced."""
+    client._driver.release()
+    for path in folder.iterdir():
+        if path not in synced and not path.name.endswith(".lock"):
+            path.unlink()
+    for path, data in synced.items():
+        path.write_bytes(data)
+
+
+def note_synced(monkeypatch: pytest.MonkeyPatch) -> dict[Path, bytes]:
+    """From now on: what is in each file for good."""
+    synced: dict[Path, bytes] = {}
+    replace = state_file._replace
+
+    def noting(path: Path, data: bytes, *, durable: bool) -> None:
+        replace(path, data, durable=durable)
+        if durable:
+            synced[path] = data
+
+    monkeypatch.setattr(state_file, "_replace", noting)
+    return synced
+
+
+def test_a_host_that_rolls_back_while_a_client_loses_power_is_found_out(
+    host: AdversarialHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, folder = note_synced(monkeypatch), tmp_path / "alice"
+    folder.mkdir()
+    client = connect(host, state=folder / "state")
+    client.send(b"one")
+    copy = host.keep_copy()
+    client.send(b"two")
+    lose_power(client, folder, synced)
+    host.roll_back(copy)
+    with connect(host, state=folder / "state") as client, pytest.raises(RollbackDetected):
+        client.send(b"three")
+    assert executed == [b"one", b"two"]
+
+
+def test_without_synced_receipts_the_mail_of_the_last_reply_is_settled_again(
+    host: AdversarialHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, folder = note_synced(monkeypatch), tmp_path / "alice"
+    folder.mkdir()
+    client = connect(host, state=folder / "state", sync_receipts=False)
+    client.send(b"one")
+    client.send(b"two")
+    lose_power(client, folder, synced)
+    with connect(host, state=folder / "state") as client:
+        (settled,) = client.recover()
+        assert settled.fate is Fate.EXECUTED
+        assert client.send(b"three").payload == b"done three"
+    assert executed == [b"one", b"two", b"three"]
 
 
 def crash_points() -> list[tuple[str, int]]:

@@ -206,8 +206,9 @@ def test_a_refusing_disk_is_reported_and_the_last_state_kept(tmp_path: Path, mon
         assert file.read() == b"three"
 
 
-def test_a_durable_write_syncs_the_file_before_and_the_folder_after_the_rename(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("settings", "synced"), [({}, True), ({"sync_receipts": False}, False)])
+def test_a_write_that_is_to_last_syncs_the_file_before_and_the_folder_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, bool], synced: bool
 ) -> None:
     calls: list[str] = []
     fsync, rename = os.fsync, os.rename
@@ -220,14 +221,17 @@ def test_a_durable_write_syncs_the_file_before_and_the_folder_after_the_rename(
         calls.append(f"rename to {Path(target).name}")
         rename(source, target)
 
-    with StateFile.open(tmp_path / "s") as file:
+    with StateFile.open(tmp_path / "s", **settings) as file:
         monkeypatch.setattr("client.state_file.os.fsync", noted_fsync)
         monkeypatch.setattr("client.state_file.os.rename", noted_rename)
         file.write(b"before a send", durable=True)
         assert calls == ["sync file", "rename to s", "sync folder"]
         calls.clear()
         file.write(b"after a receive", durable=False)
-        assert calls == ["rename to s.received"], "and the only synced copy is never replaced by an unsynced one"
+        if synced:
+            assert calls == ["sync file", "rename to s.received", "sync folder"]
+        else:
+            assert calls == ["rename to s.received"], "and the only synced copy is never replaced by an unsynced one"
 
 
 def open_files() -> set[str]:

@@ -230,13 +230,14 @@ _REJECTIONS: dict[Rejection, type[PmapError]] = {
 class MemoryFile:
     """A state file: what was saved last, and what a power cut leaves of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sync_receipts: bool) -> None:
+        self._sync_receipts = sync_receipts
         self.saved: bytes | None = None
         self.durable: bytes | None = None
 
     def write(self, state: bytes, *, durable: bool) -> None:
         self.saved = state
-        if durable:
+        if durable or self._sync_receipts:
             self.durable = state
 
     def close(self) -> None:
@@ -289,7 +290,7 @@ class Person:
     world: World
     name: str
     branch: Branch
-    file: MemoryFile = field(default_factory=MemoryFile)
+    file: MemoryFile = field(init=False)
     interference: Interference | None = None
     last: Node | None = None
     accepted: list[str] = field(default_factory=list)
@@ -303,6 +304,7 @@ class Person:
     """What the host puts among the messages of the next poll."""
 
     def __post_init__(self) -> None:
+        self.file = MemoryFile(sync_receipts=self.world.sync_receipts)
         self.begin(ClientState.new(self.world.randomness))
 
     def begin(self, state: ClientState) -> None:
@@ -328,6 +330,8 @@ class World:
 
     def __init__(self, *, honest: bool, people: int = 3, seed: int = 0) -> None:
         self.honest = honest
+        # In some worlds clients take the evidence of the last replies for granted: a power cut may take it away.
+        self.sync_receipts = seed // 2 % 4 > 0
         self._random = random.Random(f"randomness of world {seed}")
         self.randomness = self._random.randbytes
         self.counts: Counter[str] = Counter()
@@ -538,6 +542,10 @@ class World:
             saved = person.file.durable if power_cut else person.file.saved
             assert saved is not None
             person.begin(ClientState.decode(saved))
+            if power_cut and not self.sync_receipts:
+                # What it has forgotten binds nobody any more (a host that is honest brings it all back).
+                highest = person.highest
+                person.last = None if highest is None else self._nodes[highest.size, highest.root]
             self.counts["client killed"] += 1
         person.interference = None
 
