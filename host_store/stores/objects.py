@@ -18,6 +18,8 @@ from wire.errors import CorruptedStore, Malformed
 PARTS: Final = "part/"
 READ_OBJECTS: Final = 32
 """How many objects are asked for at once."""
+DELETED_OBJECTS: Final = 100
+"""How many objects are deleted by one call."""
 MAX_OBJECT_BYTES: Final = 4 << 30
 """Longest object: an index over 10**8 waiting messages."""
 
@@ -84,8 +86,8 @@ class Objects:
         """Delete objects, then the parts that they had."""
         engine = self.engine
         every = [*names, *(name for each in parts for name in _part_names(each))]
-        for start in range(0, len(every), READ_OBJECTS):
-            some = every[start : start + READ_OBJECTS]
+        for start in range(0, len(every), DELETED_OBJECTS):
+            some = every[start : start + DELETED_OBJECTS]
             self.patience(lambda seconds, some=some: engine.delete(some, seconds))  # type: ignore[misc]
 
     def stray_parts(self, known: set[str]) -> Iterator[str]:
