@@ -15,7 +15,7 @@ try:
 except ImportError:
     sys.exit("atheris is not installed: pip install atheris")
 
-with atheris.instrument_imports(include=["wire", "pmap", "client"]):
+with atheris.instrument_imports(include=["wire", "pmap", "client", "host_store.lmdb.journal_frame"]):
     from fuzz.targets import check, targets
 
 
