@@ -168,7 +168,7 @@ def blocks(costs: Costs) -> dict[str, str]:
         "mail-bytes": _mail_bytes(costs),
         "queue": _queue(costs),
         "bounds": _bounds(costs),
-        "spread": _spread((4, 16, chosen)),
+        "spread": _spread(sorted({4, 16, chosen})),
         "plan": _plan(costs, chosen),
     }
 
